@@ -1,0 +1,78 @@
+"""The list of compute kernels.
+
+A kernel is a function of arrays. The one in ``kernels/reference`` is written in array-API calls
+and defines what the name means; compiled versions carry the same name, take the same arguments and
+are listed here only where they beat the reference.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class KernelSpec:
+    """What a kernel is called, where its versions live and what they take.
+
+    Parameters
+    ----------
+    name : str
+        Name of the function, the same in every folder.
+    module : str
+        Name of the file, the same in every folder: ``kernels/<folder>/<module>.py``.
+    signature : str
+        Arguments with named dimensions, and the result.
+    compiled : tuple of str
+        The compiled versions there are: ``"cpu"`` (NumPy and Numba), ``"gpu"`` (CuPy).
+    """
+
+    name: str
+    module: str
+    signature: str
+    compiled: tuple[str, ...] = ("cpu",)
+
+
+_SPECS = (
+    KernelSpec(
+        name="kron_apply",
+        module="kronecker",
+        signature="(factors: tuple of (m_i, n_i) arrays or int n_i, X: (prod n_i, K)) "
+        "-> (prod m_i, K)",
+    ),
+    KernelSpec(
+        name="vecchia_conditionals",
+        module="vecchia",
+        signature="(table: (L,), rows: (F, P) int, columns: (F, P) int, members: (T, m + 1) int, "
+        "noise: float, values: (P, Q)) -> (T, m), (T,), (T, Q), (T, m, Q)",
+    ),
+    KernelSpec(
+        name="vecchia_table_gradient",
+        module="vecchia",
+        signature="(table: (L,), rows: (F, P) int, columns: (F, P) int, members: (T, m + 1) int, "
+        "left: (T, m + 1), right: (T, m + 1)) -> (L,)",
+    ),
+    KernelSpec(
+        name="csr_apply",
+        module="vecchia",
+        signature="(indptr: (M + 1,) int, indices: (nnz,) int, data: (nnz,), X: (N, K)) -> (M, K)",
+    ),
+    KernelSpec(
+        name="toeplitz_symbol",
+        module="toeplitz",
+        signature="(lags: (m_1 + n_1 - 1, ..., m_d + n_d - 1), (n_1, ..., n_d), (L_1, ..., L_d), "
+        "hermitian: bool) -> (L_1, ..., L_d // 2 + 1) for real lags, (L_1, ..., L_d) for complex",
+    ),
+    KernelSpec(
+        name="toeplitz_apply",
+        module="toeplitz",
+        signature="(symbol, X: (prod n_i, K), (n_1, ..., n_d), (m_1, ..., m_d), (L_1, ..., L_d), "
+        "half: bool) -> (prod m_i, K)",
+    ),
+    KernelSpec(
+        name="sine_transform",
+        module="toeplitz",
+        signature="(X: (n, K), real) -> (n, K)",
+    ),
+)
+
+KERNELS: dict[str, KernelSpec] = {spec.name: spec for spec in _SPECS}

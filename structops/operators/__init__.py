@@ -1,0 +1,1 @@
+"""What an operator is: parameters, shape, action and adjoint."""

@@ -1,0 +1,98 @@
+"""Checks of arguments, done once where data enters: constructors, questions, ``fit``."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+
+from structops.namespace import array_namespace, is_array, library_of
+
+_trusted: ContextVar[bool] = ContextVar("structops_trusted", default=False)
+
+
+@contextmanager
+def trusted_data() -> Iterator[None]:
+    """Skip finiteness and structure checks: the data has passed them before (rebuilding)."""
+    token = _trusted.set(True)
+    try:
+        yield
+    finally:
+        _trusted.reset(token)
+
+
+def data_is_trusted() -> bool:
+    """True while an operator is being rebuilt from parameters checked earlier."""
+    return _trusted.get()
+
+
+def check_finite(x: Any, name: str) -> None:
+    """Raise ValueError naming the first non-finite entry of the array ``x``."""
+    if _trusted.get():
+        return
+    xp = array_namespace(x)
+    if xp is np:
+        # one pass without a boolean array: a sum is finite unless an entry is not
+        # (or it overflows, which the exact test below sorts out)
+        with np.errstate(over="ignore", invalid="ignore"):
+            if np.isfinite(np.sum(x)):
+                return
+    if x.size == 0 if xp is np else 0 in x.shape:
+        return
+    finite = xp.isfinite(x)
+    if bool(xp.all(finite)):
+        return
+    flat = xp.reshape(xp.astype(finite, xp.int8), (-1,))
+    first = int(xp.argmin(flat))
+    position = tuple(int(i) for i in np.unravel_index(first, tuple(x.shape)))
+    raise ValueError(
+        f"{name} must be finite, but entry {list(position)} is {x[position].item()!r}; "
+        "remove or replace non-finite entries first"
+        if hasattr(x[position], "item")
+        else f"{name} must be finite, but entry {list(position)} is not; "
+        "remove or replace non-finite entries first"
+    )
+
+
+def as_array(x: Any, name: str, ndim: int | tuple[int, ...]) -> Any:
+    """``x`` as a finite array of the given number of dimensions; lists become NumPy arrays."""
+    if not is_array(x):
+        x = np.asarray(x)
+        if x.dtype == object:
+            raise TypeError(f"{name} must be a numeric array, found {type(x).__name__} of objects")
+    allowed = (ndim,) if isinstance(ndim, int) else ndim
+    if x.ndim not in allowed:
+        wanted = " or ".join(f"{k}-D" for k in allowed)
+        raise ValueError(
+            f"{name} must be a {wanted} array, found {x.ndim} dimensions (shape {tuple(x.shape)})"
+        )
+    check_finite(x, name)
+    return x
+
+
+def as_size(n: Any, name: str, minimum: int = 0) -> int:
+    """``n`` as a Python int that is at least ``minimum``."""
+    try:
+        n = operator.index(n)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, found {type(n).__name__}") from None
+    if n < minimum:
+        raise ValueError(f"{name} must be at least {minimum}, found {n}")
+    return n
+
+
+def same_library(arrays: list[Any], names: str) -> str | None:
+    """The one library all ``arrays`` live in (None when there is no array)."""
+    libraries = {library_of(a) for a in arrays} - {None}
+    if len(libraries) > 1:
+        from structops.exceptions import NamespaceMismatchError
+
+        raise NamespaceMismatchError(
+            f"{names} live in different array libraries ({', '.join(sorted(libraries))}); "
+            "convert them to one first, nothing is moved silently"
+        )
+    return next(iter(libraries), None)
