@@ -1,0 +1,1 @@
+"""How an answer is computed for any operator, from products alone."""

@@ -1,0 +1,134 @@
+"""Eigendecompositions of self-adjoint operators: `eigh`, `eigvalsh`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from structops import namespace as ns
+from structops.exceptions import PropertyError, ShapeMismatchError
+from structops.linalg.budget import dense_budget, require_dense
+from structops.linalg.dispatch import Road, choose, policy
+from structops.linalg.structure import is_self_adjoint
+from structops.operators.algebra import multiply
+from structops.operators.base import LinearOperator
+from structops.operators.elementary import Dense, Permutation, as_operator
+from structops.properties import UNITARY
+from structops.results import EighResult
+
+_WAYS = (
+    "Raise max_dense_elements, or compute a few eigenpairs with scipy.sparse.linalg.eigsh(op, k)."
+)
+
+
+def eigh(A: Any, *, max_dense_elements: int | None = None) -> EighResult:
+    """Eigendecomposition A = V diag(w) Vᴴ of a self-adjoint operator, V kept structured.
+
+    Parameters
+    ----------
+    A : LinearOperator, array, sparse matrix or SciPy operator, shape (N, N)
+        Declared, derived or (for arrays) exactly self-adjoint.
+    max_dense_elements : int, optional
+        Largest dense matrix that may be formed, 2**24 elements when omitted.
+
+    Returns
+    -------
+    EighResult
+        ``eigenvalues`` (N,), real, ascending; ``eigenvectors``, a unitary operator with the
+        structure of A (a Kronecker product of the factors' eigenvectors, say, with its
+        columns permuted).
+
+    Raises
+    ------
+    PropertyError
+        A is not known to be self-adjoint.
+    DenseFallbackError
+        No structure helps and the dense matrix is over the budget.
+
+    Examples
+    --------
+    >>> import numpy as np, structops as so
+    >>> w, V = so.eigh(so.KroneckerProduct(np.diag([2.0, 1.0]), np.diag([1.0, 3.0])))
+    >>> w
+    array([1., 2., 3., 6.])
+    >>> np.allclose(V @ (w * (V.H @ np.ones(4))), [2.0, 6.0, 1.0, 3.0])
+    True
+    """
+    A = _self_adjoint(A)
+    with dense_budget(max_dense_elements):
+        return _ascending(choose("eigh", A)())
+
+
+def eigvalsh(A: Any, *, max_dense_elements: int | None = None) -> Any:
+    """Eigenvalues of a self-adjoint operator, shape (N,), real and ascending.
+
+    Parameters and errors as for `eigh`.
+
+    Examples
+    --------
+    >>> import numpy as np, structops as so
+    >>> so.eigvalsh(so.KroneckerSum(np.diag([1.0, 2.0]), np.diag([10.0, 20.0])))
+    array([11., 12., 21., 22.])
+    """
+    A = _self_adjoint(A)
+    with dense_budget(max_dense_elements):
+        w = unsorted_eigvalsh(A)
+    return ns.array_namespace(w).sort(w)
+
+
+def unsorted_eigh(A: LinearOperator) -> EighResult:
+    """`eigh` in the order in which the structure delivers the eigenvalues (for rules)."""
+    return choose("eigh", A)()
+
+
+def unsorted_eigvalsh(A: LinearOperator) -> Any:
+    """Eigenvalues in the order in which the structure delivers them (for rules)."""
+    return choose("eigvalsh", A)()
+
+
+@policy("eigh")
+def _eigh_policy(A: LinearOperator) -> Road:
+    require_dense(A, "eigh", _WAYS)
+    return Road("dense", dense_eigh, A, "n^3")
+
+
+@policy("eigvalsh")
+def _eigvalsh_policy(A: LinearOperator) -> Road:
+    require_dense(A, "eigvalsh", _WAYS)
+    return Road("dense", dense_eigvalsh, A, "n^3")
+
+
+def dense_eigh(A: LinearOperator) -> EighResult:
+    """Eigendecomposition of the dense matrix of A."""
+    xp = A.namespace or np
+    w, V = xp.linalg.eigh(A._to_dense())
+    V = Dense(V)
+    return EighResult(w, V._claim(V.properties | UNITARY))
+
+
+def dense_eigvalsh(A: LinearOperator) -> Any:
+    """Eigenvalues of the dense matrix of A, ascending."""
+    return (A.namespace or np).linalg.eigvalsh(A._to_dense())
+
+
+def _self_adjoint(A: Any) -> LinearOperator:
+    A = as_operator(A)
+    if A.shape[0] != A.shape[1]:
+        raise ShapeMismatchError(f"eigh needs a square operator, found shape {A.shape}")
+    if not is_self_adjoint(A):
+        raise PropertyError(
+            f"eigh needs a self-adjoint operator, and {A!r} is not known to be one; if it is, "
+            "say so: structops.declare(op, structops.SELF_ADJOINT)"
+        )
+    return A
+
+
+def _ascending(result: EighResult) -> EighResult:
+    w, V = result.eigenvalues, result.eigenvectors
+    xp = ns.array_namespace(w)
+    if bool(xp.all(w[1:] >= w[:-1])):
+        return result
+    order = xp.argsort(w, stable=True)
+    columns = Permutation(np.asarray(ns.convert(order, "numpy"))).H
+    return EighResult(xp.take(w, order, axis=0), multiply(V, columns))

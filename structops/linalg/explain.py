@@ -1,0 +1,93 @@
+"""`explain`: the tree of rules and policies a question would run, without running it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from structops.exceptions import StructopsError
+from structops.linalg import dispatch
+from structops.linalg.budget import dense_budget
+from structops.operators.elementary import as_operator
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What would be done: prints as a tree (also as HTML in notebooks).
+
+    Attributes
+    ----------
+    question, operator, road, cost : str
+        ``road`` names the rule or policy, or the error that would be raised.
+    parts : tuple of Explanation
+        The questions it asks in turn.
+    """
+
+    question: str
+    operator: str
+    road: str
+    cost: str = ""
+    parts: tuple[Explanation, ...] = ()
+
+    def lines(self, depth: int = 0) -> list[str]:
+        cost = f"  [{self.cost}]" if self.cost else ""
+        own = f"{'  ' * depth}{self.question} {self.operator}: {self.road}{cost}"
+        return [own, *(line for part in self.parts for line in part.lines(depth + 1))]
+
+    def roads(self) -> list[str]:
+        """Names of all roads in the tree, from the top."""
+        return [self.road, *(name for part in self.parts for name in part.roads())]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(str(self))}</pre>"
+
+
+def explain(question: Any, op: Any, *, max_dense_elements: int | None = None) -> Explanation:
+    """Say how a question would be answered, without answering it.
+
+    Parameters
+    ----------
+    question : function or str
+        A question such as `structops.solve`, or its name.
+    op : LinearOperator, array, sparse matrix or SciPy operator
+    max_dense_elements : int, optional
+        The same keyword as of the question.
+
+    Returns
+    -------
+    Explanation
+        Prints as a tree of roads with their costs.
+
+    Examples
+    --------
+    >>> import numpy as np, structops as so
+    >>> K = so.KroneckerProduct(np.eye(30), np.ones((20, 20)))
+    >>> print(so.explain(so.trace, K))
+    trace KroneckerProduct(30x30, 20x20): trace of kronecker product  [sum n_i]
+      trace Dense(30x30): trace of dense  [n]
+      trace Dense(20x20): trace of dense  [n]
+    """
+    name = question if isinstance(question, str) else question.__name__
+    with dense_budget(max_dense_elements):
+        return _explain(name, as_operator(op))
+
+
+def _explain(question: str, op: Any) -> Explanation:
+    # logdet is read off slogdet, linear_solve is solve with its reasons
+    answered_as = {"logdet": "slogdet", "linear_solve": "solve"}.get(question, question)
+    if answered_as not in dispatch.questions():
+        raise ValueError(
+            f"{question!r} is not a question; expected one of {', '.join(dispatch.questions())}"
+        )
+    try:
+        road = dispatch.choose(answered_as, op)
+    except StructopsError as error:
+        return Explanation(question, op.describe(), f"raises {type(error).__name__}: {error}")
+    parts = tuple(_explain(name, part) for name, part in road.asks)
+    return Explanation(question, op.describe(), road.name, road.cost, parts)

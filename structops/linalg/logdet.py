@@ -1,0 +1,151 @@
+"""Determinants: `slogdet`, `logdet`, and their estimate `logdet_estimate`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from structops import namespace as ns
+from structops.algorithms.stochastic import SLQ
+from structops.exceptions import PropertyError, ShapeMismatchError
+from structops.linalg.budget import dense_budget, require_dense
+from structops.linalg.dispatch import Road, choose, find_rule, policy
+from structops.linalg.factor import factorize_dense
+from structops.operators.base import LinearOperator
+from structops.operators.elementary import as_operator
+from structops.results import Estimate, SlogdetResult
+
+_WAYS = (
+    "Raise max_dense_elements, or use structops.logdet_estimate(op, SLQ()) for an estimate with "
+    "its standard error."
+)
+
+
+def slogdet(A: Any, *, max_dense_elements: int | None = None) -> SlogdetResult:
+    """Sign and logarithm of the absolute value of det(A).
+
+    Parameters
+    ----------
+    A : LinearOperator, array, sparse matrix or SciPy operator, shape (N, N)
+    max_dense_elements : int, optional
+        Largest dense matrix that may be formed, 2**24 elements when omitted.
+
+    Returns
+    -------
+    SlogdetResult
+        ``sign`` (0 for a singular matrix; of modulus one for complex ones) and
+        ``logabsdet`` (-inf for a singular matrix), 0-d, in A's library.
+
+    Raises
+    ------
+    DenseFallbackError
+        No structure helps and the dense matrix is over the budget.
+
+    Examples
+    --------
+    >>> import numpy as np, structops as so
+    >>> sign, logabsdet = so.slogdet(so.Diagonal(np.array([-2.0, 0.5])))
+    >>> float(sign), float(logabsdet)
+    (-1.0, 0.0)
+    """
+    A = _square(A, "slogdet")
+    with dense_budget(max_dense_elements):
+        return choose("slogdet", A)()
+
+
+def logdet(A: Any, *, max_dense_elements: int | None = None) -> Any:
+    """Logarithm of the determinant of an operator whose determinant is positive.
+
+    Parameters as for `slogdet`.
+
+    Returns
+    -------
+    0-d array
+        log det(A), real; -inf when A is singular.
+
+    Raises
+    ------
+    PropertyError
+        The determinant is negative or complex: use `slogdet`.
+
+    Examples
+    --------
+    >>> import structops as so
+    >>> round(float(so.logdet(3.0 * so.Identity(4))), 12)
+    4.394449154672
+    """
+    sign, logabsdet = slogdet(A, max_dense_elements=max_dense_elements)
+    value = ns.detached_value(sign)
+    single = ns.numpy_dtype(logabsdet) == np.float32
+    if value != 0 and abs(value - 1) > (1e-3 if single else 1e-8):
+        raise PropertyError(
+            f"det({as_operator(A).describe()}) has sign {value:.6g}, so its logarithm is not "
+            "real; use structops.slogdet"
+        )
+    return logabsdet
+
+
+@policy("slogdet")
+def _slogdet_policy(A: LinearOperator) -> Road:
+    factorisation = find_rule("factorize", A)
+    if factorisation is not None:
+        return Road(
+            f"factorize, {factorisation.name}",
+            lambda op: factorisation().slogdet(),
+            A,
+            factorisation.cost,
+            factorisation.asks,
+        )
+    require_dense(A, "slogdet", _WAYS)
+    return Road("dense", _dense_slogdet, A, "n^3")
+
+
+def _dense_slogdet(A: LinearOperator) -> SlogdetResult:
+    xp = A.namespace or np
+    return SlogdetResult(*xp.linalg.slogdet(A._to_dense()))
+
+
+def logdet_estimate(A: Any, algorithm: SLQ | None = None, *, rng: Any = None) -> Estimate:
+    """Estimate log det(A) of a positive definite operator from products alone.
+
+    Parameters
+    ----------
+    A : LinearOperator, array, sparse matrix or SciPy operator, shape (N, N)
+        Self-adjoint positive definite.
+    algorithm : SLQ, optional
+        Number of probes and Lanczos steps; ``SLQ()`` when omitted.
+    rng : int or numpy.random.Generator, optional
+        An int is the key of the counter-based generator, a Generator draws one.
+
+    Returns
+    -------
+    Estimate
+        ``value``, ``standard_error`` over the probes, ``num_products``, ``diagnostics``.
+
+    Raises
+    ------
+    PropertyError
+        A is not known to be self-adjoint.
+    NotPositiveDefiniteError
+        A Ritz value is not positive.
+
+    References
+    ----------
+    S. Ubaru, J. Chen, Y. Saad, "Fast estimation of tr(f(A)) via stochastic Lanczos
+    quadrature", SIAM J. Matrix Anal. Appl. 38 (2017).
+    """
+    A = _square(A, "logdet_estimate")
+    algorithm = SLQ() if algorithm is None else algorithm
+    return algorithm.estimate(A, _log, rng)
+
+
+def _log(x: Any) -> Any:
+    return ns.array_namespace(x).log(x)
+
+
+def _square(A: Any, question: str) -> LinearOperator:
+    A = as_operator(A)
+    if A.shape[0] != A.shape[1]:
+        raise ShapeMismatchError(f"{question} needs a square operator, found shape {A.shape}")
+    return A

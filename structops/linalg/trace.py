@@ -1,0 +1,55 @@
+"""The trace of an operator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from structops import namespace as ns
+from structops.exceptions import ShapeMismatchError
+from structops.linalg.budget import dense_budget
+from structops.linalg.diagonal import diagonal_road
+from structops.linalg.dispatch import Road, choose, policy
+from structops.operators.base import LinearOperator
+from structops.operators.elementary import as_operator
+
+
+def trace(A: Any, *, max_dense_elements: int | None = None) -> Any:
+    """Sum of the diagonal entries of a square operator.
+
+    Parameters
+    ----------
+    A : LinearOperator, array, sparse matrix or SciPy operator, shape (N, N)
+    max_dense_elements : int, optional
+        Without structure the trace costs N products; this bounds N² (2**24 when omitted).
+
+    Returns
+    -------
+    0-d array
+        In A's library; complex for a complex operator.
+
+    Raises
+    ------
+    DenseFallbackError
+        No structure helps and N² is over the budget.
+
+    Examples
+    --------
+    >>> import numpy as np, structops as so
+    >>> float(so.trace(so.KroneckerProduct(np.eye(2), np.full((3, 3), 2.0))))
+    12.0
+    """
+    A = as_operator(A)
+    if A.shape[0] != A.shape[1]:
+        raise ShapeMismatchError(f"trace needs a square operator, found shape {A.shape}")
+    with dense_budget(max_dense_elements):
+        return choose("trace", A)()
+
+
+@policy("trace")
+def _trace_policy(A: LinearOperator) -> Road:
+    road = diagonal_road(A)
+    return Road(f"sum of diagonal, {road.name}", lambda op: _sum(road()), A, road.cost, road.asks)
+
+
+def _sum(d: Any) -> Any:
+    return ns.array_namespace(d).sum(d)

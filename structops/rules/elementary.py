@@ -1,0 +1,277 @@
+"""Rules for the elementary operators: what their entries say at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from structops import namespace as ns
+from structops.algorithms.factorization import Factorization
+from structops.linalg.dispatch import rule
+from structops.linalg.eigen import dense_eigh, dense_eigvalsh
+from structops.linalg.factor import factorize_dense
+from structops.linalg.factorizations import EigenFactorization, slogdet_of_values
+from structops.operators.elementary import (
+    Dense,
+    DiagonalOperator,
+    Identity,
+    LowRank,
+    Permutation,
+    ScaledIdentity,
+    Selection,
+    Sparse,
+    Zero,
+)
+from structops.results import EighResult, SlogdetResult
+
+
+def values(op: DiagonalOperator) -> Any:
+    """Diagonal of a diagonal operator, in its library (NumPy when it has none)."""
+    return op.diagonal_values(op.namespace or np, op.dtype, op.device)
+
+
+def has_data(op: Any) -> bool:
+    return op.library is not None
+
+
+# ---------------------------------------------------------------------- diagonal
+
+
+@rule("solve", DiagonalOperator, cost="n")
+def division_by_the_diagonal(op: DiagonalOperator, B: Any) -> Any:
+    # the values take B's library: a multiple of the identity has none of its own
+    d = op.diagonal_values(ns.array_namespace(B), op._result_dtype(ns.numpy_dtype(B)),
+                           ns.device_of(B))
+    refuse_zeros(d)
+    return B / ns.astype(d, ns.numpy_dtype(B))[:, None]
+
+
+@rule("factorize", DiagonalOperator, cost="n")
+def factorization_of_diagonal(op: DiagonalOperator) -> Factorization:
+    refuse_zeros(values(op))
+    return EigenFactorization(values(op), Identity(op.shape[0]), "diagonal")
+
+
+def refuse_zeros(d: Any) -> None:
+    """Raise LinAlgError naming the first zero of a diagonal."""
+    xp = ns.array_namespace(d)
+    zero = d == 0
+    if bool(xp.any(zero)):
+        where = int(xp.argmax(xp.astype(zero, xp.int8)))
+        raise np.linalg.LinAlgError(f"the operator is singular: diagonal entry {where} is zero")
+
+
+@rule("slogdet", DiagonalOperator, cost="n")
+def product_of_the_diagonal(op: DiagonalOperator) -> SlogdetResult:
+    return slogdet_of_values(values(op))
+
+
+@rule("slogdet", Identity, cost="1")
+def determinant_of_identity(op: Identity) -> SlogdetResult:
+    return SlogdetResult(np.float64(1.0), np.float64(0.0))
+
+
+@rule("diagonal", DiagonalOperator, cost="n")
+def diagonal_of_diagonal(op: DiagonalOperator) -> Any:
+    return values(op)
+
+
+@rule("trace", ScaledIdentity, cost="1")
+def trace_of_scaled_identity(op: Any) -> Any:
+    # scaled by the size: tr(c I) = c n
+    return np.asarray(op.scalar * op.shape[0])[()] if not has_data(op) else op.scalar * op.shape[0]
+
+
+@rule("eigh", DiagonalOperator, cost="n")
+def eigh_of_diagonal(op: DiagonalOperator) -> EighResult:
+    return EighResult(eigenvalues_of_diagonal(op), Identity(op.shape[0]))
+
+
+@rule("eigvalsh", DiagonalOperator, cost="n")
+def eigenvalues_of_diagonal(op: DiagonalOperator) -> Any:
+    w = values(op)
+    return ns.array_namespace(w).real(w) if ns.numpy_dtype(w).kind == "c" else w
+
+
+# ---------------------------------------------------------------------- zero
+
+
+@rule("solve", Zero, when=lambda op: op.shape[0] > 0, cost="1")
+def zero_is_singular(op: Zero, B: Any) -> Any:
+    raise np.linalg.LinAlgError(f"the zero operator of shape {op.shape} is singular")
+
+
+@rule("factorize", Zero, when=lambda op: op.shape[0] > 0, cost="1")
+def factorization_of_zero(op: Zero) -> Any:
+    return zero_is_singular(op, None)
+
+
+@rule("slogdet", Zero, cost="1")
+def determinant_of_zero(op: Zero) -> SlogdetResult:
+    empty = op.shape[0] == 0
+    return SlogdetResult(np.float64(empty), np.float64(0.0 if empty else -np.inf))
+
+
+@rule("diagonal", Zero, cost="n")
+def diagonal_of_zero(op: Zero) -> Any:
+    return np.zeros(min(op.shape))
+
+
+@rule("trace", Zero, cost="1")
+def trace_of_zero(op: Zero) -> Any:
+    return np.float64(0.0)
+
+
+@rule("eigh", Zero, cost="n")
+def eigh_of_zero(op: Zero) -> EighResult:
+    return EighResult(np.zeros(op.shape[0]), Identity(op.shape[0]))
+
+
+@rule("eigvalsh", Zero, cost="n")
+def eigenvalues_of_zero(op: Zero) -> Any:
+    return np.zeros(op.shape[0])
+
+
+# ---------------------------------------------------------------------- dense and sparse
+
+
+@rule("factorize", Dense, cost="n^3")
+def dense_factorization(op: Dense) -> Factorization:
+    # no budget: the matrix is there already
+    return factorize_dense(op)
+
+
+@rule("slogdet", Dense, cost="n^3")
+def determinant_of_dense(op: Dense) -> SlogdetResult:
+    return SlogdetResult(*op.namespace.linalg.slogdet(op._matrix))
+
+
+@rule("diagonal", Dense, cost="n")
+def diagonal_of_dense(op: Dense) -> Any:
+    return op.namespace.linalg.diagonal(op._matrix)
+
+
+@rule("trace", Dense, cost="n")
+def trace_of_dense(op: Dense) -> Any:
+    return op.namespace.linalg.trace(op._matrix)
+
+
+@rule("eigh", Dense, cost="n^3")
+def eigh_of_dense(op: Dense) -> EighResult:
+    return dense_eigh(op)
+
+
+@rule("eigvalsh", Dense, cost="n^3")
+def eigenvalues_of_dense(op: Dense) -> Any:
+    return dense_eigvalsh(op)
+
+
+@rule("diagonal", Sparse, cost="nonzeros")
+def diagonal_of_sparse(op: Sparse) -> Any:
+    return op._matrix.diagonal()
+
+
+@rule("trace", Sparse, cost="nonzeros")
+def trace_of_sparse(op: Sparse) -> Any:
+    return op._matrix.diagonal().sum()
+
+
+# ---------------------------------------------------------------------- permutation, selection
+
+
+@rule("solve", Permutation, cost="n")
+def inverse_permutation(op: Permutation, B: Any) -> Any:
+    return op.H._apply(B)
+
+
+class UnitaryFactorization(Factorization):
+    """A⁻¹ = Aᴴ; the determinant is supplied by the rule."""
+
+    method = "unitary"
+
+    def __init__(self, op: Any, determinant: SlogdetResult):
+        self.op = op
+        self.determinant = determinant
+        self.shape = op.shape
+
+    def _solve(self, B: Any) -> Any:
+        return self.op.H @ B
+
+    def _solve_adjoint(self, B: Any) -> Any:
+        return self.op @ B
+
+    def slogdet(self) -> SlogdetResult:
+        return self.determinant
+
+
+@rule("factorize", Permutation, cost="n")
+def factorization_of_permutation(op: Permutation) -> Factorization:
+    return UnitaryFactorization(op, sign_of_permutation(op))
+
+
+@rule("slogdet", Permutation, cost="n")
+def sign_of_permutation(op: Permutation) -> SlogdetResult:
+    """(-1) ** (n - number of cycles), the cycles counted as components of i -> p(i)."""
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import connected_components
+
+    n = op.shape[0]
+    if n == 0:
+        return SlogdetResult(np.float64(1.0), np.float64(0.0))
+    graph = csr_array((np.ones(n, np.int8), op._index, np.arange(n + 1)), shape=(n, n))
+    cycles = connected_components(graph, directed=False, return_labels=False)
+    return SlogdetResult(np.float64((-1.0) ** ((n - cycles) % 2)), np.float64(0.0))
+
+
+@rule("diagonal", Permutation, cost="n")
+def fixed_points(op: Permutation) -> Any:
+    return (op._index == np.arange(op.shape[0])).astype(np.float64)
+
+
+@rule("diagonal", Selection, cost="m")
+def diagonal_of_selection(op: Selection) -> Any:
+    return (op.positions == np.arange(op.shape[0])).astype(np.float64)
+
+
+# ---------------------------------------------------------------------- low rank
+
+
+@rule("diagonal", LowRank, cost="n r")
+def diagonal_of_low_rank(op: LowRank) -> Any:
+    return op.namespace.sum(_rows(op), axis=1)
+
+
+@rule("trace", LowRank, cost="n r")
+def trace_of_low_rank(op: LowRank) -> Any:
+    return op.namespace.sum(_rows(op))
+
+
+def _rows(op: LowRank) -> Any:
+    """Products U[i, k] s[k] conj(V[i, k]), shape (min(M, N), r)."""
+    count = min(op.shape)
+    U = ns.astype(op._U[:count, :], op.dtype)
+    V = ns.astype(op.namespace.conj(op._V[:count, :]), op.dtype)
+    return U * V if op._s is None else U * ns.astype(op._s, op.dtype) * V
+
+
+def _is_deficient(op: LowRank) -> bool:
+    return op.U.shape[1] < op.shape[0]
+
+
+@rule("solve", LowRank, when=_is_deficient, cost="1")
+def low_rank_is_singular(op: LowRank, B: Any) -> Any:
+    raise np.linalg.LinAlgError(
+        f"an operator of order {op.shape[0]} and rank {op.U.shape[1]} at most is singular; add a "
+        "diagonal, or use LSMR for a least-squares solution"
+    )
+
+
+@rule("factorize", LowRank, when=_is_deficient, cost="1")
+def factorization_of_low_rank(op: LowRank) -> Any:
+    return low_rank_is_singular(op, None)
+
+
+@rule("slogdet", LowRank, when=_is_deficient, cost="1")
+def determinant_of_low_rank(op: LowRank) -> SlogdetResult:
+    return SlogdetResult(np.float64(0.0), np.float64(-np.inf))
