@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from structops.algorithms.columns import all_positive
 from structops.algorithms.krylov import BlockSolve, Reason, SquareSolver
 
 
@@ -75,7 +76,7 @@ class CG(SquareSolver):
         while True:
             Q = run.product(P)
             curvature = c.real_dot(P, Q)
-            if np.count_nonzero((curvature > 0) & (rho > 0)) < rho.size:
+            if not (all_positive(curvature) and all_positive(rho)):
                 reasons = _breakdowns(run, c.squared_norm(P), curvature, rho)
                 X, (R, P, Q), (rho, curvature) = run.retire(reasons, X, (R, P, Q), (rho, curvature))
                 if run.ids.size == 0:
@@ -122,15 +123,19 @@ class _LanczosColumns:
     """Norms ‖T eₖ‖ of the columns of the Lanczos matrix, from the coefficients of CG."""
 
     def __init__(self, k: int) -> None:
-        self._alpha = np.ones(k)
-        self._beta = np.zeros(k)
+        self._carried = np.zeros(k)  # βₖ₋₁/αₖ₋₁
+        self._above_squared = np.zeros(k)  # T²ₖ₋₁,ₖ
 
     def column_norm(self, alpha: np.ndarray, beta: np.ndarray) -> np.ndarray:
-        diagonal = 1 / alpha + self._beta / self._alpha
-        squared = diagonal**2 + beta / alpha**2 + self._beta / self._alpha**2
-        self._alpha, self._beta = alpha, beta
+        inverse = 1 / alpha
+        diagonal = inverse + self._carried
+        above_squared = self._above_squared
+        self._carried = beta * inverse
+        self._above_squared = self._carried * inverse
+        squared = diagonal * diagonal + self._above_squared + above_squared
         return np.sqrt(squared)
 
     def keep(self, reasons: np.ndarray) -> None:
         stay = np.flatnonzero(reasons == None)  # noqa: E711 (entrywise)
-        self._alpha, self._beta = self._alpha[stay], self._beta[stay]
+        self._carried = self._carried[stay]
+        self._above_squared = self._above_squared[stay]

@@ -2,12 +2,13 @@
 
 A block X has shape (n, K); every column carries its own scalars, kept on the host as NumPy
 arrays of shape (K,) in double precision. `Columns` works with any array library and overwrites
-nothing. `NumpyColumns` overwrites its first operand with BLAS, which halves the memory traffic
-(and memory traffic is what an iteration costs beside its product).
+nothing. `NumpyColumns` overwrites its first operand, which halves the memory traffic (and memory
+traffic is what an iteration costs beside its product).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -27,7 +28,9 @@ from structops.namespace import (
 #: Rows per partial sum of a columnwise dot product: bounds the rounding error in float32.
 _DOT_ROWS = 8192
 #: Up to here X diag(a) as a matrix product beats broadcasting along rows of K numbers.
-_GEMM_COLUMNS = 32
+_PRODUCT_COLUMNS = 16
+#: Numbers in a chunk of rows that stays in the cache.
+_CHUNK_NUMBERS = 2**14
 
 
 def columns_like(B: Any, dtype: np.dtype) -> Columns:
@@ -133,13 +136,16 @@ class Columns:
 class NumpyColumns(Columns):
     """Columnwise arithmetic in place: `add_scaled` and `scale_and_add` overwrite ``Y``.
 
-    ``Y`` must be C-contiguous and in the working dtype, as `own` and `zeros` return it.
+    ``Y`` must be C-contiguous and in the working dtype, as `own` and `zeros` return it. A single
+    column goes to BLAS; several go through chunks of rows that fit the cache, as products with
+    diag(a) while that is faster than broadcasting along rows of K numbers. Such a product would
+    spread NaN from one column of X to all, so columns must be retired as soon as they break down.
     """
 
     def __init__(self, xp: ModuleType, dtype: np.dtype, device: Any) -> None:
         super().__init__(xp, dtype, device)
-        self._axpy, self._scal, self._gemm = get_blas_funcs(("axpy", "scal", "gemm"), dtype=dtype)
-        self._work = np.empty(0, self.dtype)
+        dot = "dotc" if self.is_complex else "dot"
+        self._axpy, self._scal, self._dot = get_blas_funcs(("axpy", "scal", dot), dtype=dtype)
 
     def own(self, X: Any) -> Any:
         """A C-contiguous copy of ``X`` in the working dtype."""
@@ -156,79 +162,81 @@ class NumpyColumns(Columns):
     def dot(self, X: Any, Y: Any) -> np.ndarray:
         """Column by column Xᴴ Y -> (K,)."""
         n, k = X.shape
-        if k == 1:
-            return np.array([np.vdot(X[:, 0], Y[:, 0])], dtype=self._host_dtype)
+        if k == 1 and n:
+            return np.array([self._dot(X[:, 0], Y[:, 0])], dtype=self._host_dtype)
         if self.is_complex:
             X = X.conj()
-        total = np.zeros(k, dtype=self._host_dtype)
-        for start in range(0, n, _DOT_ROWS):
-            rows = slice(start, start + _DOT_ROWS)
-            total += np.einsum("ij,ij->j", X[rows], Y[rows])
-        return total
+        return _sum_of_products(X, Y, self._host_dtype)
+
+    def real_dot(self, X: Any, Y: Any) -> np.ndarray:
+        """Real part of `dot` -> (K,) float64."""
+        return self.dot(X, Y).real if self.is_complex else self.dot(X, Y)
 
     def squared_norm(self, X: Any) -> np.ndarray:
         """Column by column ‖X‖² -> (K,) float64."""
-        if X.shape[1] == 1:
-            x = X[:, 0]
-            return np.array([np.vdot(x, x).real], dtype=np.float64)
-        if self.is_complex:
-            return self.squared_norm_real(X.real) + self.squared_norm_real(X.imag)
-        return self.squared_norm_real(X)
-
-    @staticmethod
-    def squared_norm_real(X: np.ndarray) -> np.ndarray:
-        """Column by column sum of squares of a real block, in partial sums."""
-        total = np.zeros(X.shape[1])
-        for start in range(0, X.shape[0], _DOT_ROWS):
-            part = X[start : start + _DOT_ROWS]
-            total += np.einsum("ij,ij->j", part, part)
-        return total
-
-    def _workspace(self, Y: np.ndarray) -> np.ndarray:
-        if self._work.size < Y.size:
-            self._work = np.empty(Y.size, self.dtype)
-        return self._work[: Y.size].reshape(Y.shape)
-
-    def _diagonal(self, a: np.ndarray) -> np.ndarray:
-        D = np.zeros((a.size, a.size), self.dtype)
-        D.flat[:: a.size + 1] = a
-        return D
+        if not self.is_complex or X.shape[1] == 1:
+            return self.real_dot(X, X)
+        return _sum_of_products(X.real, X.real) + _sum_of_products(X.imag, X.imag)
 
     def add_scaled(self, Y: Any, a: np.ndarray, X: Any) -> Any:
         """Y += X diag(a), in place."""
-        k = Y.shape[1]
-        if k == 1:
+        n, k = Y.shape
+        if k == 1 and n:
             self._axpy(X[:, 0], Y[:, 0], a=a[0])
-        elif 4 < k <= _GEMM_COLUMNS:
-            # Yᵀ is Fortran-ordered, so BLAS updates Y itself; X is read once, nothing stored
-            self._gemm(1.0, self._diagonal(a), X.T, 1.0, Y.T, overwrite_c=True)
-        elif k:
-            Y += self._scaled(X, a, self._workspace(Y))
+            return Y
+        for rows, scaled in self._scaled(X, a):
+            Y[rows] += scaled
         return Y
-
-    def _scaled(self, X: np.ndarray, a: np.ndarray, out: np.ndarray) -> np.ndarray:
-        if a.size <= 4:  # an inner loop over so few numbers is slower than a matrix product
-            return np.matmul(X, self._diagonal(a), out=out)
-        return np.multiply(X, self.from_host(a, real=a.dtype.kind != "c"), out=out)
 
     def scale_and_add(self, Y: Any, a: np.ndarray, X: Any) -> Any:
         """Y = X + Y diag(a), in place."""
-        k = Y.shape[1]
-        if k == 1:
+        n, k = Y.shape
+        if k == 1 and n:
             y = Y[:, 0]
             self._scal(a[0], y)
-            self._axpy(X[:, 0], y, a=1.0)
-        elif k:
-            np.add(X, self._scaled(Y, a, self._workspace(Y)), out=Y)
+            self._axpy(X[:, 0], y)
+            return Y
+        for rows, scaled in self._scaled(Y, a):
+            np.add(X[rows], scaled, out=Y[rows])
         return Y
+
+    def _scaled(self, X: np.ndarray, a: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+        """Chunks of rows of X diag(a); each is overwritten by the next."""
+        n, k = X.shape
+        if X.size == 0:
+            return
+        chunk = min(n, max(1, _CHUNK_NUMBERS // k))
+        work = np.empty((chunk, k), self.dtype)
+        product = k <= _PRODUCT_COLUMNS
+        factor = self.from_host(a, real=a.dtype.kind != "c" and not product)
+        if product:
+            factor = np.diag(factor)
+        for start in range(0, n, chunk):
+            rows = slice(start, min(start + chunk, n))
+            out = work[: rows.stop - start]
+            yield rows, (np.matmul if product else np.multiply)(X[rows], factor, out=out)
 
     def scale(self, X: Any, a: np.ndarray) -> Any:
         """X diag(a) as a new block."""
-        return np.multiply(X, self.from_host(a, real=a.dtype.kind != "c"))
+        return np.multiply(X, self.from_host(a, real=a.dtype.kind != "c"), order="C")
 
     def take(self, X: Any, keep: np.ndarray) -> Any:
         """The columns ``X[:, keep]`` as a C-contiguous block."""
         return np.ascontiguousarray(X[:, keep])
+
+
+def all_positive(a: np.ndarray) -> bool:
+    """True when every entry is positive (NaN is not); quick for the usual single column."""
+    return a.item() > 0 if a.size == 1 else bool(np.all(a > 0))
+
+
+def _sum_of_products(X: np.ndarray, Y: np.ndarray, dtype: Any = np.float64) -> np.ndarray:
+    """Column by column Σ X Y, in partial sums."""
+    total = np.zeros(X.shape[1], dtype)
+    for start in range(0, X.shape[0], _DOT_ROWS):
+        rows = slice(start, start + _DOT_ROWS)
+        total += np.einsum("ij,ij->j", X[rows], Y[rows])
+    return total
 
 
 def library_of_module(xp: ModuleType) -> str:

@@ -472,7 +472,7 @@ def _dense(op: Any) -> Any:
     """The matrix of ``op`` as a floating-point array."""
     if is_array(op):
         return as_inexact(op)
-    from structops.operators.base import as_operator
+    from structops.operators.elementary import as_operator
 
     return as_operator(op).to_dense()
 

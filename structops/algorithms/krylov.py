@@ -27,10 +27,10 @@ from structops.algorithms.base import (
     check_positive,
     check_right_hand_side,
     check_square,
-    working_dtype,
     without_gradients,
+    working_dtype,
 )
-from structops.algorithms.columns import columns_like
+from structops.algorithms.columns import all_positive, columns_like
 from structops.exceptions import ShapeMismatchError
 from structops.namespace import astype, complex_dtype, library_of
 from structops.results import Diagnostics, SolveResult
@@ -200,9 +200,13 @@ class BlockSolve:
         if self._unscale is not None:
             self.B = c.scale(self.B, 1 / self._unscale)
         self.b_norm = c.norm(self.B)
-        self.ids = np.arange(self.b_norm.size)
-        self._denominator = np.where(self.b_norm > 0, self.b_norm, 1.0)
+        self._set_active(np.arange(self.b_norm.size))
         self._start_at = self._starting_values(x0)
+
+    def _set_active(self, ids: np.ndarray) -> None:
+        self.ids = ids
+        self._scale = np.where(self.b_norm[ids] > 0, self.b_norm[ids], 1.0)
+        self._scale_squared = self._scale**2
 
     def _starting_values(self, x0: Any) -> Any:
         """The start as a block, zero where the right-hand side is; None for all zero."""
@@ -234,10 +238,9 @@ class BlockSolve:
 
     def scale_squared(self, X: Any) -> np.ndarray:
         """Square of what the residual norm is compared with, for the active columns."""
-        scale = self._denominator[self.ids]
         if self.backward:
-            scale = scale + self.operator_norm * self.columns.norm(X)
-        return scale**2
+            return (self._scale + self.operator_norm * self.columns.norm(X)) ** 2
+        return self._scale_squared
 
     def true_measure(self, X: Any, R: Any) -> np.ndarray:
         """The measure that ``rtol`` bounds, from recomputed residuals."""
@@ -245,7 +248,7 @@ class BlockSolve:
 
     def note_norm(self, estimates: np.ndarray) -> None:
         """Take lower bounds of ‖A‖ into account (one operator, so columns share them)."""
-        largest = float(np.max(estimates, initial=0.0))
+        largest = estimates.item() if estimates.size == 1 else float(np.max(estimates, initial=0.0))
         if self.operator_norm < largest < math.inf:
             self.operator_norm = largest
 
@@ -258,7 +261,7 @@ class BlockSolve:
         recent = self._recent
         recent.append(measure_squared)
         if (
-            np.count_nonzero(measure_squared > self._goal) == measure_squared.size
+            all_positive(measure_squared - self._goal)
             and self.iterations < self.maxiter
             and len(recent) < _LOOK
         ):
@@ -309,7 +312,7 @@ class BlockSolve:
         c = self.columns
         X_leaving = X if stay.size == 0 else c.take(X, leave)
         self._retired.append((self.ids[leave], X_leaving, reasons[leave]))
-        self.ids = self.ids[stay]
+        self._set_active(self.ids[stay])
         self._progress, self._marked = self._progress[stay], self._marked[stay]
         if stay.size == 0:
             return X, blocks, scalars
@@ -370,7 +373,7 @@ class BlockSolve:
         self._marked = np.zeros(active.size)
         self._mark = self._cycle_began = self.iterations
         self.solver._cycle(self, X, R)
-        self.ids = active
+        self._set_active(active)
         ids = np.concatenate([i for i, _, _ in self._retired])
         order = np.searchsorted(active, ids)
         reasons = np.concatenate([r for _, _, r in self._retired])[np.argsort(order)]
@@ -397,7 +400,7 @@ class BlockSolve:
         c = self.columns
         if leave.size:
             self._finished.append((self.ids[leave], X if stay.size == 0 else c.take(X, leave)))
-            self.ids = self.ids[stay]
+            self._set_active(self.ids[stay])
             if stay.size:
                 X, R = c.take(X, stay), c.take(R, stay)
         return X, R

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from structops.algorithms.krylov import BlockSolve, IterativeSolver
+from structops.algorithms.columns import all_positive
+from structops.algorithms.krylov import BlockSolve, IterativeSolver, Reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +86,13 @@ class LSMR(IterativeSolver):
             V = c.scale_and_add(V, -beta, Q)
             alpha = c.norm(V)
             V = c.scale(V, _reciprocal(alpha))
+            if not all_positive(alpha + 1):  # NaN or infinite
+                reasons = np.where(np.isfinite(alpha), None, Reason.BREAKDOWN)
+                state, scalars = (U, V, H, H_bar), (alpha, beta)
+                X, (U, V, H, H_bar), (alpha, beta) = run.retire(reasons, X, state, scalars)
+                if run.ids.size == 0:
+                    return
+                small.keep(np.flatnonzero(reasons == None))  # noqa: E711 (entrywise)
             small.advance(alpha, beta)
             run.note_norm(small.column_norm)
             H_bar = c.scale_and_add(H_bar, -small.bar_weight, H)
@@ -102,7 +110,8 @@ class LSMR(IterativeSolver):
 
 def _reciprocal(norm: np.ndarray) -> np.ndarray:
     """1/norm, and 0 where the norm vanishes: the space is then exhausted."""
-    return np.where(norm > 0, 1 / np.where(norm > 0, norm, 1.0), norm * 0)  # NaN stays NaN
+    empty = norm == 0
+    return (1 - empty) / (norm + empty)
 
 
 class _LeastSquares(BlockSolve):
@@ -222,5 +231,5 @@ class _Bidiagonal:
 
 
 def _quotient(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """a / b, and 0 where b vanishes (an exhausted space needs no further rotation)."""
-    return np.where(b == 0, 0.0, a / np.where(b == 0, 1.0, b))
+    """a / b, and a where b vanishes: a then vanishes too, for the space is exhausted."""
+    return a / (b + (b == 0))

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from structops.algorithms.columns import all_positive
 from structops.algorithms.krylov import BlockSolve, Reason, SquareSolver
 
 
@@ -61,7 +62,7 @@ class MINRES(SquareSolver):
         D, D_old = c.zeros(n, k), c.zeros(n, k)
         rotation = _Rotations(gamma)
         while True:
-            if not np.all(gamma > 0):
+            if not all_positive(gamma):
                 reasons = np.where(gamma > 0, None, Reason.PRECONDITIONER)
                 state = (Z, V, V_old, D, D_old, R)
                 X, state, (gamma,) = run.retire(reasons, X, state, (gamma,))
@@ -78,11 +79,12 @@ class MINRES(SquareSolver):
             V_old, V = V, c.add_scaled(V_new, -delta / gamma, V)
             Z_new = run.precondition(V)
             gamma_new = np.sqrt(c.squared_norm(V) if plain else c.real_dot(V, Z_new))
-            singular = rotation.advance(gamma, delta, gamma_new, c.eps)
+            sound = rotation.advance(gamma, delta, gamma_new, c.eps)
             if run.backward and plain:
                 run.note_norm(rotation.column_norm)
-            if np.any(singular):
-                reasons = np.where(singular, Reason.SINGULAR, None)
+            if not all_positive(sound):
+                reasons = np.where(sound > 0, None, Reason.SINGULAR)
+                reasons[~np.isfinite(sound)] = Reason.BREAKDOWN
                 state = (Z, Z_new, V, V_old, D, D_old, R)
                 X, state, (gamma, gamma_new) = run.retire(reasons, X, state, (gamma, gamma_new))
                 if run.ids.size == 0:
@@ -132,10 +134,10 @@ class _Rotations:
     def advance(
         self, gamma: np.ndarray, delta: np.ndarray, gamma_new: np.ndarray, eps: float
     ) -> np.ndarray:
-        """Take in column k of T, (γₖ, δₖ, γₖ₊₁); return which triangles became singular."""
+        """Take in column k of T, (γₖ, δₖ, γₖ₊₁); return what is positive unless T is singular."""
         above = gamma if self._started else np.zeros_like(gamma)
         self.column_norm = np.sqrt(above**2 + delta**2 + gamma_new**2)
-        self.norm = np.fmax(self.norm, self.column_norm)
+        self.norm = np.maximum(self.norm, self.column_norm)
         pivot = self.cosine * delta - self.cosine_old * self.sine * above
         rho = np.hypot(pivot, gamma_new)
         first = self.sine * delta + self.cosine_old * self.cosine * above
@@ -148,7 +150,7 @@ class _Rotations:
         self.rho_old, self.rho = self.rho, rho
         self.gamma_old = gamma
         self._started = True
-        return rho <= 10 * eps * self.norm
+        return rho - 10 * eps * self.norm
 
     def keep(self, reasons: np.ndarray) -> None:
         stay = np.flatnonzero(reasons == None)  # noqa: E711 (entrywise)

@@ -5,7 +5,7 @@ factorises it; else the policy
 
 ======================  =================================================================
 dense budget suffices   Cholesky (positive definite) or LU of the dense matrix
-positive definite       CG, with the Jacobi preconditioner when the diagonal is at hand
+positive definite       CG
 self-adjoint            MINRES
 otherwise               GMRES
 ======================  =================================================================
@@ -26,6 +26,7 @@ from structops.algorithms.cg import CG
 from structops.algorithms.gmres import GMRES
 from structops.algorithms.minres import MINRES
 from structops.exceptions import ConvergenceError, ShapeMismatchError
+from structops.linalg.autograd import Run, records_gradient, solve_implicitly
 from structops.linalg.budget import dense_budget, fits_dense
 from structops.linalg.dispatch import Road, choose, find_rule, policy
 from structops.linalg.factor import factorize_dense
@@ -89,16 +90,9 @@ def linear_solve(
     B, shape_like = _right_hand_side(A, b)
     started = time.perf_counter()
     with dense_budget(max_dense_elements):
-        if algorithm is not None:
-            result = _checked(algorithm).run(A, B)
-        else:
-            road = solve_road(A)
-            answer = road(B)
-            result = (
-                answer
-                if isinstance(answer, SolveResult)
-                else _with_residual(A, B, answer, road.name, started)
-            )
+        result = _answer(A, B, algorithm)
+        if not isinstance(result, SolveResult):
+            result = _with_residual(A, B, result, solve_road(A).name, started)
     return SolveResult(_shaped(result.x, shape_like), result.diagnostics)
 
 
@@ -132,7 +126,7 @@ def solve(
     A = as_operator(A)
     B, shape_like = _right_hand_side(A, b)
     with dense_budget(max_dense_elements):
-        answer = solve_road(A)(B) if algorithm is None else _checked(algorithm).run(A, B)
+        answer = _answer(A, B, algorithm)
     if isinstance(answer, SolveResult):
         if not answer.diagnostics.converged:
             d = answer.diagnostics
@@ -143,6 +137,15 @@ def solve(
             )
         answer = answer.x
     return _shaped(answer, shape_like)
+
+
+def _answer(A: LinearOperator, B: Any, algorithm: LinearSolver | None) -> Any:
+    """Solution array, or SolveResult of an iteration; differentiable for PyTorch data."""
+    if algorithm is None:
+        run: Run = lambda op, C: solve_road(op)(C)  # noqa: E731
+    else:
+        run = _checked(algorithm).run
+    return solve_implicitly(A, B, run) if records_gradient(A, B) else run(A, B)
 
 
 def solve_road(A: LinearOperator) -> Road:

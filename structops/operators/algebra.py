@@ -27,6 +27,7 @@ from structops.operators.elementary import (
     Diagonal,
     Identity,
     ScaledIdentity,
+    Selection,
     Zero,
     as_operator,
 )
@@ -460,16 +461,19 @@ def _are_adjoint(a: LinearOperator, b: LinearOperator) -> bool:
 
 def _of_congruence(factors: tuple[LinearOperator, ...]) -> int:
     """Properties of B_1 ... B_k M B_kᴴ ... B_1ᴴ."""
-    left, right, certainly_invertible = 0, len(factors) - 1, True
+    left, right, definite = 0, len(factors) - 1, True
     while left < right:
         if not _are_adjoint(factors[left], factors[right]):
             return 0
-        certainly_invertible &= bool(factors[left].properties & (UNITARY | POSITIVE_DEFINITE))
+        # the adjoint maps no vector but zero to zero: definiteness survives
+        definite &= isinstance(factors[left], Selection) or bool(
+            factors[left].properties & (UNITARY | POSITIVE_DEFINITE)
+        )
         left, right = left + 1, right - 1
     if left > right:  # B Bᴴ
-        return POSITIVE_DEFINITE if certainly_invertible else PSD
+        return POSITIVE_DEFINITE if definite else PSD
     inherited = factors[left].properties & (SELF_ADJOINT | PSD | POSITIVE_DEFINITE)
-    return inherited if certainly_invertible else inherited & ~POSITIVE_DEFINITE
+    return inherited if definite else inherited & ~POSITIVE_DEFINITE
 
 
 def _short(scalar: Any) -> str:

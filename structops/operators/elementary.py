@@ -524,7 +524,11 @@ def as_operator(x: Any) -> LinearOperator:
 
 
 def _copy(X: Any) -> Any:
-    return X.copy() if isinstance(X, np.ndarray) else ns.array_namespace(X).asarray(X, copy=True)
+    if isinstance(X, np.ndarray):
+        return X.copy()
+    if hasattr(X, "clone"):  # PyTorch: keeps the gradient, which asarray does not promise
+        return X.clone()
+    return ns.array_namespace(X).asarray(X, copy=True)
 
 
 def _conj(scalar: Any) -> Any:

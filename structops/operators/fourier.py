@@ -12,9 +12,9 @@ from structops import namespace as ns
 from structops.exceptions import ShapeMismatchError
 from structops.kernels.registry import kernel
 from structops.operators.base import LinearOperator
-from structops.operators.toeplitz import ToeplitzOperator
+from structops.operators.toeplitz import ToeplitzOperator, reversed_torus
 from structops.properties import POSITIVE_DEFINITE, REAL, SELF_ADJOINT, UNITARY
-from structops.validation import as_array, as_size
+from structops.validation import as_array, as_size, data_is_trusted
 
 
 class FourierBasis(LinearOperator):
@@ -38,9 +38,7 @@ class FourierBasis(LinearOperator):
         self.sizes = sizes
         self._sizes = tuple(as_size(n, "every size", 1) for n in sizes)
         n = prod(self._sizes)
-        super().__init__(
-            dtype=None, weak_kind="complex", shape=(n, n), properties=UNITARY
-        )
+        super().__init__(dtype=None, weak_kind="complex", shape=(n, n), properties=UNITARY)
 
     def _transform(self, name: str, X: Any) -> Any:
         xp = ns.array_namespace(X)
@@ -99,14 +97,14 @@ class CirculantSection(ToeplitzOperator):
                 f"{tuple(spectrum.shape)}"
             )
         self.sizes_in = self.sizes_out = sizes
-        self._symbol, self._lengths, self._half = self.spectrum, lengths, half
-        self._matrix = None
+        # `astype` may have made the numbers complex, and the operator with them
         dtype = ns.numpy_dtype(spectrum)
-        n = prod(sizes)
+        self._symbol = _real(self.spectrum)
+        self._lengths, self._half, self._matrix = lengths, half, None
         super().__init__(
             dtype=dtype if half else ns.complex_dtype(dtype),
-            shape=(n, n),
-            properties=_sign(spectrum) | SELF_ADJOINT,
+            shape=(prod(sizes), prod(sizes)),
+            properties=_sign(self._symbol) | SELF_ADJOINT,
         )
 
     def lags(self) -> Any:
@@ -120,17 +118,18 @@ class CirculantSection(ToeplitzOperator):
         for axis, (n, length) in enumerate(zip(self.sizes, self.lengths, strict=True)):
             before = (slice(None),) * axis
             torus = xp.concat(
-                [torus[(*before, slice(length - n + 1, None), ...)],
-                 torus[(*before, slice(0, n), ...)]],
+                [
+                    torus[(*before, slice(length - n + 1, None), ...)],
+                    torus[(*before, slice(0, n), ...)],
+                ],
                 axis=axis,
             )
         return torus
 
     def _conjugate(self) -> LinearOperator:
-        axes = tuple(range(len(self.lengths)))
-        xp = self.namespace
-        mirrored = xp.roll(xp.flip(self.spectrum), (1,) * len(axes), axis=axes)
-        return CirculantSection(mirrored, self.sizes, self.lengths, self.half)
+        # conjugate lags have the reflected spectrum
+        spectrum = reversed_torus(self.spectrum)
+        return CirculantSection(spectrum, self.sizes, self.lengths, self.half)
 
 
 class SineSection(LinearOperator):
@@ -153,10 +152,11 @@ class SineSection(LinearOperator):
         order = self.spectrum.shape[0]
         if n > order:
             raise ShapeMismatchError(f"a block of order {n} does not fit into order {order}")
+        self._weights = _real(self.spectrum)
         super().__init__(
             dtype=ns.numpy_dtype(spectrum),
             shape=(self.n, self.n),
-            properties=_sign(spectrum) | SELF_ADJOINT | REAL,
+            properties=_sign(self._weights) | SELF_ADJOINT | REAL,
         )
 
     def _apply(self, X: Any) -> Any:
@@ -169,7 +169,7 @@ class SineSection(LinearOperator):
         order = self.spectrum.shape[0]
         shape = (order - self.n, X.shape[1])
         pad = xp.zeros(shape, dtype=X.dtype, device=ns.device_of(X))
-        weights = ns.astype(self.spectrum, ns.numpy_dtype(X)) / (2.0 * (order + 1))
+        weights = ns.astype(self._weights, ns.numpy_dtype(X)) / (2.0 * (order + 1))
         return transform(weights[:, None] * transform(xp.concat([X, pad], axis=0)))[: self.n, :]
 
     def _flops(self) -> float:
@@ -177,7 +177,13 @@ class SineSection(LinearOperator):
         return 10.0 * order * order.bit_length()
 
 
+def _real(x: Any) -> Any:
+    return ns.array_namespace(x).real(x) if ns.numpy_dtype(x).kind == "c" else x
+
+
 def _sign(spectrum: Any) -> int:
     """POSITIVE_DEFINITE when every entry is positive."""
+    if data_is_trusted():
+        return 0
     s = spectrum.detach() if hasattr(spectrum, "detach") else spectrum
     return POSITIVE_DEFINITE if bool(ns.array_namespace(s).all(s > 0)) else 0

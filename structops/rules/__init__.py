@@ -4,6 +4,6 @@ Importing this package registers every rule; `structops.linalg.dispatch` does so
 question, by name.
 """
 
-from structops.rules import algebra, block, elementary, kronecker
+from structops.rules import algebra, block, elementary, kronecker, toeplitz
 
-__all__ = ["algebra", "block", "elementary", "kronecker"]
+__all__ = ["algebra", "block", "elementary", "kronecker", "toeplitz"]

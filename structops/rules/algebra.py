@@ -7,7 +7,7 @@ from typing import Any
 from structops import namespace as ns
 from structops.algorithms.factorization import Factorization
 from structops.linalg.diagonal import diagonal
-from structops.linalg.dispatch import choose, find_rule, rule
+from structops.linalg.dispatch import find_rule, rule
 from structops.linalg.eigen import unsorted_eigh, unsorted_eigvalsh
 from structops.linalg.factor import factorize
 from structops.linalg.factorizations import (
@@ -276,8 +276,12 @@ def completed(op: Sum) -> LinearOperator:
     cost="iterations x product",
 )
 def cg_preconditioned_by_the_complete_operator(op: Sum, B: Any) -> Any:
-    # P (K + c I)⁻¹ Pᴴ is the exact inverse when nothing is left out
+    return iterative_road(op, completed_inverse(op))(B)
+
+
+def completed_inverse(op: Sum) -> LinearOperator:
+    """P (a K + c I)⁻¹ Pᴴ, the exact inverse of op when P leaves nothing out."""
     P = op.terms[0].factors[0]
     whole = completed(op)
-    preconditioner = Product(P, acting(whole, factorize(whole).solve), P.H)
-    return iterative_road(op, preconditioner)(B)
+    inverse = acting(whole, factorize(whole).solve)._claim(whole.properties)
+    return Product(P, inverse, P.H)
