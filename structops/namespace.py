@@ -179,11 +179,15 @@ def convert(x: Any, library: str, device: Any = None) -> Any:
     return xp.asarray(np.array(host, copy=True), device=device)
 
 
-def detached_value(scalar: Any) -> float | complex:
+def detached_value(scalar: Any) -> Any:
     """A 0-d array or number as a Python number, apart from any autograd graph."""
     if hasattr(scalar, "detach"):
         scalar = scalar.detach()
-    return scalar.item() if hasattr(scalar, "item") else scalar
+    if hasattr(scalar, "item"):
+        return scalar.item()
+    if is_array(scalar):  # the array API itself has no item()
+        return complex(scalar) if numpy_dtype(scalar).kind == "c" else float(scalar)
+    return scalar
 
 
 def is_scalar(x: Any) -> bool:

@@ -41,8 +41,16 @@ ALL = sum(_NAMES)
 _TRIANGULAR = LOWER_TRIANGULAR | UPPER_TRIANGULAR
 
 
-def close(properties: int) -> int:
-    """Add everything that ``properties`` imply."""
+def close(properties: int, is_square: bool = True) -> int:
+    """Add everything that ``properties`` imply.
+
+    A rectangular matrix can be diagonal or triangular, which says nothing about its adjoint.
+    """
+    if not is_square:
+        properties &= REAL | DIAGONAL | _TRIANGULAR
+        if properties & _TRIANGULAR == _TRIANGULAR:
+            properties |= DIAGONAL
+        return properties | _TRIANGULAR if properties & DIAGONAL else properties
     if properties & POSITIVE_DEFINITE:
         properties |= PSD
     if properties & PSD:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,7 +69,7 @@ class EighResult:
     eigenvalues: Any
     eigenvectors: Any
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Any]:
         return iter((self.eigenvalues, self.eigenvectors))
 
 
@@ -79,7 +80,7 @@ class SlogdetResult:
     sign: Any
     logabsdet: Any
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Any]:
         return iter((self.sign, self.logabsdet))
 
 

@@ -251,7 +251,7 @@ def check_algebra(op: LinearOperator, dense: np.ndarray) -> None:
     """Sums, multiples, products and powers are operators with the right action."""
     x = operand(op, (op.shape[1], 2))
     X = host(x)
-    cases: list[tuple[str, LinearOperator, np.ndarray]] = [
+    cases: list[tuple[str, Any, np.ndarray]] = [
         ("A + A", op + op, 2 * dense),
         ("A - 3 A", op - 3 * op, -2 * dense),
         ("-A", -op, -dense),
@@ -321,7 +321,7 @@ def check_properties(op: LinearOperator, dense: np.ndarray) -> None:
     claims = op.properties
     tol = tolerance(op.dtype) * max(float(np.max(np.abs(dense), initial=0.0)), 1.0)
 
-    def require(flag: int, holds: Callable[[], bool]) -> None:
+    def require(flag: int, holds: Callable[[], Any]) -> None:
         if claims & flag and not holds():
             raise AssertionError(f"{op!r} claims {names(flag)[0]}, which its matrix is not")
 

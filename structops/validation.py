@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from structops.namespace import array_namespace, is_array, library_of
+from structops.namespace import array_namespace, detached_value, is_array
 
 _trusted: ContextVar[bool] = ContextVar("structops_trusted", default=False)
 
@@ -41,8 +41,6 @@ def check_finite(x: Any, name: str) -> None:
         with np.errstate(over="ignore", invalid="ignore"):
             if np.isfinite(np.sum(x)):
                 return
-    if x.size == 0 if xp is np else 0 in x.shape:
-        return
     finite = xp.isfinite(x)
     if bool(xp.all(finite)):
         return
@@ -50,10 +48,7 @@ def check_finite(x: Any, name: str) -> None:
     first = int(xp.argmin(flat))
     position = tuple(int(i) for i in np.unravel_index(first, tuple(x.shape)))
     raise ValueError(
-        f"{name} must be finite, but entry {list(position)} is {x[position].item()!r}; "
-        "remove or replace non-finite entries first"
-        if hasattr(x[position], "item")
-        else f"{name} must be finite, but entry {list(position)} is not; "
+        f"{name} must be finite, but entry {list(position)} is {detached_value(x[position])!r}; "
         "remove or replace non-finite entries first"
     )
 
@@ -83,16 +78,3 @@ def as_size(n: Any, name: str, minimum: int = 0) -> int:
     if n < minimum:
         raise ValueError(f"{name} must be at least {minimum}, found {n}")
     return n
-
-
-def same_library(arrays: list[Any], names: str) -> str | None:
-    """The one library all ``arrays`` live in (None when there is no array)."""
-    libraries = {library_of(a) for a in arrays} - {None}
-    if len(libraries) > 1:
-        from structops.exceptions import NamespaceMismatchError
-
-        raise NamespaceMismatchError(
-            f"{names} live in different array libraries ({', '.join(sorted(libraries))}); "
-            "convert them to one first, nothing is moved silently"
-        )
-    return next(iter(libraries), None)

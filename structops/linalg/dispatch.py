@@ -179,8 +179,11 @@ def _covers_sequence(general: tuple[Any, ...], special: tuple[Any, ...]) -> bool
 def _aligned(
     relation: Callable[[Any, Any], bool], general: tuple[Any, ...], special: tuple[Any, ...]
 ) -> bool:
-    """Relate the parts before '...' of ``general`` to the first of ``special``, those after
-    it to the last; an ellipsis in ``special`` relates to anything."""
+    """Relate parts from both ends towards the '...' of ``general``.
+
+    The parts before it meet the first of ``special``, those after it the last; an ellipsis
+    in ``special`` relates to anything.
+    """
     if Ellipsis not in general:
         return len(general) == len(special) and all(
             relation(g, s) for g, s in zip(general, special, strict=True)
@@ -319,9 +322,7 @@ def rules_for(question: str) -> list[Rule]:
     if ordered is None:
         with _lock:
             rules = _rules.get(question, [])
-            generality = [
-                sum(subsumes(other.pattern, r.pattern) for other in rules) for r in rules
-            ]
+            generality = [sum(subsumes(other.pattern, r.pattern) for other in rules) for r in rules]
             # refinements are subsumed by everything their superiors are, and by those too
             order = sorted(range(len(rules)), key=lambda i: -generality[i])
             ordered = _sorted[question] = [rules[i] for i in order]

@@ -54,12 +54,13 @@ class EigenFactorization(Factorization):
         xp = ns.array_namespace(self.eigenvalues)
         w = xp.real(self.eigenvalues) if _is_complex(self.eigenvalues) else self.eigenvalues
         worst = int(xp.argmin(w)) if w.shape[0] else 0
-        if w.shape[0] and float(w[worst]) < 0:
+        lowest = ns.detached_value(w[worst]) if w.shape[0] else 0.0
+        if lowest < 0:
             raise NotPositiveDefiniteError(
                 f"the square root needs non-negative eigenvalues, but eigenvalue {worst} is "
-                f"{float(w[worst]):.6g}",
+                f"{lowest:.6g}",
                 worst,
-                float(w[worst]),
+                lowest,
             )
         return self._function(lambda _: xp.sqrt(w), X)
 
@@ -78,7 +79,7 @@ class EigenFactorization(Factorization):
         if w.shape[0]:
             size = xp.abs(w)
             smallest = int(xp.argmin(size))
-            if float(size[smallest]) == 0.0:
+            if ns.detached_value(size[smallest]) == 0.0:
                 raise np.linalg.LinAlgError(
                     f"the operator is singular: eigenvalue {smallest} of {w.shape[0]} is zero"
                 )
@@ -239,9 +240,10 @@ def scaled_slogdet(part: SlogdetResult, scalar: Any, size: int) -> SlogdetResult
     xp = ns.array_namespace(part.logabsdet)
     c = scalar if ns.is_array(scalar) else xp.asarray(scalar, device=ns.device_of(part.logabsdet))
     modulus = xp.abs(c)
-    if size and float(modulus) == 0:
+    value = ns.detached_value(c)
+    if size and value == 0:
         return SlogdetResult(0.0 * part.sign, xp.zeros_like(part.logabsdet) - float("inf"))
-    phase = (ns.detached_value(c) / float(modulus)) ** size if size else 1.0
+    phase = (value / abs(value)) ** size if size else 1.0
     if not ns.is_complex_scalar(c):
         phase = complex(phase).real
     log = ns.astype(xp.log(ns.as_inexact(modulus)), ns.numpy_dtype(part.logabsdet))

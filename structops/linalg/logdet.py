@@ -11,7 +11,6 @@ from structops.algorithms.stochastic import SLQ
 from structops.exceptions import PropertyError, ShapeMismatchError
 from structops.linalg.budget import dense_budget, require_dense
 from structops.linalg.dispatch import Road, choose, find_rule, policy
-from structops.linalg.factor import factorize_dense
 from structops.operators.base import LinearOperator
 from structops.operators.elementary import as_operator
 from structops.results import Estimate, SlogdetResult

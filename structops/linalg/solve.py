@@ -175,9 +175,7 @@ def iterative_road(A: LinearOperator, preconditioner: Any = None, note: str = ""
     """The Krylov method that A's properties allow, to the backward error of the package."""
     rtol = backward_tolerance(A.dtype)
     if A.properties & POSITIVE_DEFINITE:
-        algorithm: LinearSolver = CG(
-            rtol=rtol, preconditioner=preconditioner, criterion="backward"
-        )
+        algorithm: LinearSolver = CG(rtol=rtol, preconditioner=preconditioner, criterion="backward")
     elif A.properties & SELF_ADJOINT:
         algorithm = MINRES(rtol=rtol, criterion="backward")
     else:
@@ -216,7 +214,7 @@ def _with_residual(A: Any, B: Any, X: Any, method: str, started: float) -> Solve
     norm = xp.linalg.vector_norm
     scale = norm(B, axis=0)
     residual = norm(B - A @ X, axis=0) / xp.where(scale == 0, xp.ones_like(scale), scale)
-    worst = float(xp.max(residual)) if B.shape[1] else 0.0
+    worst = ns.detached_value(xp.max(residual)) if B.shape[1] else 0.0
     return SolveResult(
         X,
         Diagnostics(

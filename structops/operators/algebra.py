@@ -15,6 +15,7 @@ composite, so ``declare(A - B, PSD) + C`` keeps what was declared.
 
 from __future__ import annotations
 
+import itertools
 import operator as op_module
 from typing import Any
 
@@ -34,7 +35,6 @@ from structops.operators.elementary import (
 from structops.properties import (
     POSITIVE_DEFINITE,
     PSD,
-    REAL,
     SELF_ADJOINT,
     UNITARY,
     of_adjoint,
@@ -78,8 +78,7 @@ class Sum(LinearOperator):
         coefficients = (1.0,) * len(terms) if coefficients is None else tuple(coefficients)
         if len(coefficients) != len(terms):
             raise ValueError(
-                f"a Sum of {len(terms)} terms needs as many coefficients, "
-                f"found {len(coefficients)}"
+                f"a Sum of {len(terms)} terms needs as many coefficients, found {len(coefficients)}"
             )
         for term in terms[1:]:
             check_same_shape(terms[0], term)
@@ -151,7 +150,7 @@ class Product(LinearOperator):
     def __init__(self, *factors: LinearOperator):
         if not factors:
             raise ValueError("a Product needs at least one factor")
-        for left, right in zip(factors, factors[1:], strict=False):
+        for left, right in itertools.pairwise(factors):
             check_chained(left, right)
         self.factors = tuple(factors)
         super().__init__(

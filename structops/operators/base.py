@@ -37,7 +37,8 @@ MAX_DENSE_ELEMENTS = 2**24
 @cache
 def _signature(cls: type) -> tuple[tuple[str, Any], ...]:
     """Names and kinds of the declared parameters of an operator class."""
-    parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
+    init = cls.__init__  # type: ignore[misc]
+    parameters = list(inspect.signature(init).parameters.values())[1:]
     return tuple((p.name, p.kind) for p in parameters)
 
 
@@ -124,7 +125,7 @@ class LinearOperator(ScipyLinearOperator):
         if self.dtype.kind == "f":
             properties |= REAL
         #: Property flags (an int) that are claimed or certain.
-        self.properties = close(properties)
+        self.properties = close(properties, self.shape[0] == self.shape[1])
         self._library, self._device = self._find_library()
 
     # ------------------------------------------------------------------ what an author writes
@@ -168,7 +169,7 @@ class LinearOperator(ScipyLinearOperator):
 
     def parameters(self) -> dict[str, Any]:
         """Declared parameters: the arguments from which the operator can be rebuilt."""
-        return {name: getattr(self, name) for name, _ in _signature(type(self))}
+        return {name: getattr(self, name) for name, _ in _signature(type(self))}  # type: ignore[arg-type]
 
     def _data(self) -> list[Any]:
         """Arrays (own and of nested operators) that determine library and device."""
@@ -228,7 +229,7 @@ class LinearOperator(ScipyLinearOperator):
 
     def _claim(self, properties: int) -> LinearOperator:
         """A copy that carries ``properties`` (implications are added)."""
-        properties = close(properties)
+        properties = close(properties, self.shape[0] == self.shape[1])
         if properties == self.properties:
             return self
         clone = object.__new__(type(self))
@@ -379,8 +380,11 @@ class LinearOperator(ScipyLinearOperator):
         if self.properties & REAL:
             result = self._dot_adjoint(columns)
         else:
-            result = xp.conj(self._dot_adjoint(xp.conj(ns.astype(columns, self._result_dtype(
-                ns.numpy_dtype(columns))))))
+            result = xp.conj(
+                self._dot_adjoint(
+                    xp.conj(ns.astype(columns, self._result_dtype(ns.numpy_dtype(columns))))
+                )
+            )
         return result if x.ndim == 1 else xp.matrix_transpose(result)
 
     # SciPy's public product names. SciPy's own versions would convert to NumPy.
@@ -558,9 +562,7 @@ class LinearOperator(ScipyLinearOperator):
             f"<td>{self._flops():.2g}</td></tr>"
         ]
         for value in self.parameters().values():
-            map_leaves(
-                value, lambda x: None, lambda op: rows.extend(op._html_rows(depth + 1))
-            )
+            map_leaves(value, lambda x: None, lambda op: rows.extend(op._html_rows(depth + 1)))
         return rows
 
 
@@ -595,7 +597,8 @@ def declare(op: LinearOperator, *properties: int) -> LinearOperator:
                 f"{flag!r} is not a property; expected flags such as structops.POSITIVE_DEFINITE"
             )
         claims |= flag
-    needs_square = close(claims) & (SELF_ADJOINT | UNITARY)
+    # a rectangular real matrix may be diagonal without being self-adjoint
+    needs_square = close(claims & ~REAL) & (SELF_ADJOINT | UNITARY)
     if needs_square and op.shape[0] != op.shape[1]:
         raise PropertyError(
             f"only a square operator can be {' and '.join(names(needs_square))}, "
@@ -604,7 +607,9 @@ def declare(op: LinearOperator, *properties: int) -> LinearOperator:
     return op._claim(claims)
 
 
-def check_dense_budget(op: LinearOperator, max_elements: int, question: str, ways: str = "") -> None:
+def check_dense_budget(
+    op: LinearOperator, max_elements: int, question: str, ways: str = ""
+) -> None:
     """Raise `DenseFallbackError` when the dense matrix of ``op`` has too many elements."""
     elements = op.shape[0] * op.shape[1]
     if elements > max_elements:

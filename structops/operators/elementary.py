@@ -1,5 +1,6 @@
-"""Elementary operators: identity, zero, diagonal, dense, sparse, permutation, low rank,
-selection and functions, and `as_operator`, which wraps what is not an operator yet.
+"""Elementary operators, and `as_operator`, which wraps what is not an operator yet.
+
+Identity, zero, diagonal, dense, sparse, permutation, low rank, selection and functions.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ class ScaledIdentity(DiagonalOperator):
         self.n = as_size(n, "n")
         self.scalar = scalar
         if not ns.is_scalar(scalar):
-            raise TypeError(f"scalar must be a number or a 0-d array, found {type(scalar).__name__}")
+            raise TypeError(
+                f"scalar must be a number or a 0-d array, found {type(scalar).__name__}"
+            )
         value = ns.detached_value(scalar)
         if not np.isfinite(value):
             raise ValueError(f"scalar must be finite, found {value}")

@@ -87,7 +87,7 @@ def _kron_flops(factors: tuple[LinearOperator, ...]) -> float:
 
 
 class KroneckerProduct(LinearOperator):
-    """Kronecker product ``A_1 ⊗ A_2 ⊗ ... ⊗ A_d``, equal to repeated `numpy.kron`.
+    """Kronecker product ``A_1 ⊗ A_2 ⊗ ⋯ ⊗ A_d``, equal to repeated `numpy.kron`.
 
     Parameters
     ----------

@@ -6,6 +6,7 @@ from typing import Any
 
 from structops import namespace as ns
 from structops.algorithms.factorization import Factorization
+from structops.linalg.budget import fits_dense
 from structops.linalg.diagonal import diagonal
 from structops.linalg.dispatch import find_rule, rule
 from structops.linalg.eigen import unsorted_eigh, unsorted_eigvalsh
@@ -19,7 +20,6 @@ from structops.linalg.factorizations import (
 )
 from structops.linalg.logdet import slogdet
 from structops.linalg.solve import iterative_road, solve
-from structops.linalg.budget import fits_dense
 from structops.linalg.structure import is_self_adjoint
 from structops.linalg.trace import trace
 from structops.operators.algebra import Adjoint, Conjugate, Product, Scaled, Sum

@@ -41,8 +41,9 @@ def has_data(op: Any) -> bool:
 @rule("solve", DiagonalOperator, cost="n")
 def division_by_the_diagonal(op: DiagonalOperator, B: Any) -> Any:
     # the values take B's library: a multiple of the identity has none of its own
-    d = op.diagonal_values(ns.array_namespace(B), op._result_dtype(ns.numpy_dtype(B)),
-                           ns.device_of(B))
+    d = op.diagonal_values(
+        ns.array_namespace(B), op._result_dtype(ns.numpy_dtype(B)), ns.device_of(B)
+    )
     refuse_zeros(d)
     return B / ns.astype(d, ns.numpy_dtype(B))[:, None]
 

@@ -76,7 +76,9 @@ def _parts(op: LinearOperator, question: Any) -> list[Any]:
     xp, device = op.namespace, op.device
     kinds = [ns.complex_dtype if ns.numpy_dtype(a).kind == "c" else ns.real_dtype for a in answers]
     return [
-        ns.astype(a if ns.library_of(a) == op.library else xp.asarray(a, device=device), k(op.dtype))
+        ns.astype(
+            a if ns.library_of(a) == op.library else xp.asarray(a, device=device), k(op.dtype)
+        )
         for a, k in zip(answers, kinds, strict=True)
     ]
 
@@ -164,7 +166,8 @@ def eigenvalues_of_kronecker_sum(op: KroneckerSum) -> Any:
 
 @rule("factorize", KroneckerSum, when=_self_adjoint, asks=lambda op: [("eigh", op)])
 def diagonalize_the_sum(op: KroneckerSum) -> Factorization:
-    return EigenFactorization(*unsorted_eigh(op), "kronecker sum")
+    w, V = unsorted_eigh(op)
+    return EigenFactorization(w, V, "kronecker sum")
 
 
 @rule("slogdet", KroneckerSum, when=_self_adjoint, asks=lambda op: [("eigvalsh", op)])
@@ -192,9 +195,7 @@ ShiftedSum = Sum[KroneckerSum, ScaledIdentity]
 
 
 def _shifted_eigh(op: Sum) -> bool:
-    return is_self_adjoint(op.terms[0]) and complex(
-        ns.detached_value(op.coefficients[0])
-    ).imag == 0
+    return is_self_adjoint(op.terms[0]) and complex(ns.detached_value(op.coefficients[0])).imag == 0
 
 
 @rule("factorize", Shifted, when=_shifted_eigh, asks=lambda op: [("eigh", op.terms[0])])
@@ -273,11 +274,7 @@ class SchurFactorization(Factorization):
 
 def _schur_road(op: Any) -> bool:
     """NumPy data, square factors whose dense matrices are allowed."""
-    return (
-        op.library in (None, "numpy")
-        and _square(op)
-        and all(map(fits_dense, op.factors))
-    )
+    return op.library in (None, "numpy") and _square(op) and all(map(fits_dense, op.factors))
 
 
 def _schur_forms(op: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -294,9 +291,7 @@ def schur_of_kronecker_sum(op: KroneckerSum) -> Factorization:
     return _schur_sum(op, 1.0, 0.0, op.dtype)
 
 
-@rule(
-    "factorize", ShiftedSum, when=lambda op: _schur_road(op.terms[0]), cost="N sum n_i"
-)
+@rule("factorize", ShiftedSum, when=lambda op: _schur_road(op.terms[0]), cost="N sum n_i")
 def schur_of_shifted_sum(op: Sum) -> Factorization:
     return _schur_sum(op.terms[0], *_scale_and_shift(op), op.dtype)
 
@@ -305,8 +300,13 @@ def _schur_sum(op: KroneckerSum, scale: Any, offset: Any, dtype: np.dtype) -> Fa
     T, Z = _schur_forms(op)
     T = [scale * t for t in T]
     return SchurFactorization(
-        Z, Z, lambda Y: solve_triangular_sum(T, Y, offset), _outer_sum(_diagonals(T)) + offset,
-        1.0, dtype, "kronecker sum, schur",
+        Z,
+        Z,
+        lambda Y: solve_triangular_sum(T, Y, offset),
+        _outer_sum(_diagonals(T)) + offset,
+        1.0,
+        dtype,
+        "kronecker sum, schur",
     )
 
 
@@ -316,8 +316,13 @@ def schur_of_shifted(op: Sum) -> Factorization:
     T, Z = _schur_forms(op.terms[0])
     sizes = [t.shape[0] for t in T]
     return SchurFactorization(
-        Z, Z, lambda Y: solve_triangular_pencil(T, sizes, Y, scale, offset),
-        scale * _outer_product(_diagonals(T)) + offset, 1.0, op.dtype, "kronecker plus shift, schur",
+        Z,
+        Z,
+        lambda Y: solve_triangular_pencil(T, sizes, Y, scale, offset),
+        scale * _outer_product(_diagonals(T)) + offset,
+        1.0,
+        op.dtype,
+        "kronecker plus shift, schur",
     )
 
 
@@ -399,8 +404,7 @@ def diagonalize_both_terms(op: Sum) -> Factorization:
     w = _outer_product([w for w, _, _ in parts])
     N = op.shape[0]
     log_scale = sum(
-        (N // V.shape[0] if V.shape[0] else 0) * (-logdet_s)
-        for (_, V, logdet_s) in parts
+        (N // V.shape[0] if V.shape[0] else 0) * (-logdet_s) for (_, V, logdet_s) in parts
     )
     vectors = KroneckerProduct(*(V for _, V, _ in parts))
     return PairFactorization(ns.scalar_like(k, w) * w + ns.scalar_like(s, w), vectors, log_scale)
@@ -452,7 +456,12 @@ def generalized_schur_of_pair(op: Sum) -> Factorization:
         for q, z in zip(Q, Z, strict=True)
     )
     return SchurFactorization(
-        Q, Z, lambda Y: solve_triangular_pencil(T, R, Y, a, c), pivots, phase, op.dtype,
+        Q,
+        Z,
+        lambda Y: solve_triangular_pencil(T, R, Y, a, c),
+        pivots,
+        phase,
+        op.dtype,
         "generalised schur",
     )
 
