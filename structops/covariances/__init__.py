@@ -1,0 +1,30 @@
+"""Covariance functions and the structured operators they give on points and grids."""
+
+from structops.covariances.base import Covariance
+from structops.covariances.composite import Power, Product, Separable, Sum
+from structops.covariances.conversion import as_covariance
+from structops.covariances.elementary import Constant, Linear, White
+from structops.covariances.periodic import Cosine, Periodic, SpectralMixture
+from structops.covariances.points import uniform_spacing
+from structops.covariances.radial import RBF, Matern12, Matern32, Matern52, RationalQuadratic
+
+__all__ = [
+    "RBF",
+    "Constant",
+    "Cosine",
+    "Covariance",
+    "Linear",
+    "Matern12",
+    "Matern32",
+    "Matern52",
+    "Periodic",
+    "Power",
+    "Product",
+    "RationalQuadratic",
+    "Separable",
+    "SpectralMixture",
+    "Sum",
+    "White",
+    "as_covariance",
+    "uniform_spacing",
+]
