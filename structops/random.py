@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import operator
 import secrets
 from typing import Any
 
@@ -61,7 +62,7 @@ def as_key(rng: Any = None) -> int:
         low, high = rng.integers(0, 2**64, size=2, dtype=np.uint64).tolist()
         return low | high << 64
     if isinstance(rng, numbers.Integral) and not isinstance(rng, bool):
-        if 0 <= rng < KEY_LIMIT:
+        if 0 <= int(rng) < KEY_LIMIT:
             return int(rng)
         raise ValueError(f"rng={rng} is no Philox key; expected an integer in [0, 2**128)")
     raise TypeError(
@@ -195,4 +196,4 @@ def probes(
 
 
 def _shape(shape: int | tuple[int, ...]) -> tuple[int, ...]:
-    return (int(shape),) if isinstance(shape, numbers.Integral) else tuple(map(int, shape))
+    return tuple(map(int, shape)) if isinstance(shape, (tuple, list)) else (operator.index(shape),)

@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from structops.algorithms.block_solve import BlockSolve, Reason
 from structops.algorithms.columns import all_positive
-from structops.algorithms.krylov import BlockSolve, Reason, SquareSolver
+from structops.algorithms.krylov import SquareSolver
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,12 +78,12 @@ class CG(SquareSolver):
             Q = run.product(P)
             curvature = c.real_dot(P, Q)
             if not (all_positive(curvature) and all_positive(rho)):
-                reasons = _breakdowns(run, c.squared_norm(P), curvature, rho)
-                X, (R, P, Q), (rho, curvature) = run.retire(reasons, X, (R, P, Q), (rho, curvature))
+                broken = _breakdowns(run, c.squared_norm(P), curvature, rho)
+                X, (R, P, Q), (rho, curvature) = run.retire(broken, X, (R, P, Q), (rho, curvature))
                 if run.ids.size == 0:
                     return
                 if lanczos:
-                    lanczos.keep(reasons)
+                    lanczos.keep(broken)
             alpha = rho / curvature
             if run.backward and not plain:
                 run.note_norm(np.sqrt(c.squared_norm(Q) / c.squared_norm(P)))

@@ -163,19 +163,24 @@ class NumpyColumns(Columns):
         """Column by column Xᴴ Y -> (K,)."""
         n, k = X.shape
         if k == 1 and n:
-            return np.array([self._dot(X[:, 0], Y[:, 0])], dtype=self._host_dtype)
+            return np.array([self._dot(X[:, 0], Y[:, 0])])
         if self.is_complex:
             X = X.conj()
         return _sum_of_products(X, Y, self._host_dtype)
 
     def real_dot(self, X: Any, Y: Any) -> np.ndarray:
         """Real part of `dot` -> (K,) float64."""
-        return self.dot(X, Y).real if self.is_complex else self.dot(X, Y)
+        if X.shape[1] == 1 and X.shape[0]:
+            return np.array([self._dot(X[:, 0], Y[:, 0]).real])
+        return self.dot(X, Y).real
 
     def squared_norm(self, X: Any) -> np.ndarray:
         """Column by column ‖X‖² -> (K,) float64."""
-        if not self.is_complex or X.shape[1] == 1:
-            return self.real_dot(X, X)
+        if X.shape[1] == 1 and X.shape[0]:
+            x = X[:, 0]
+            return np.array([self._dot(x, x).real])
+        if not self.is_complex:
+            return _sum_of_products(X, X)
         return _sum_of_products(X.real, X.real) + _sum_of_products(X.imag, X.imag)
 
     def add_scaled(self, Y: Any, a: np.ndarray, X: Any) -> Any:
@@ -228,6 +233,11 @@ class NumpyColumns(Columns):
 def all_positive(a: np.ndarray) -> bool:
     """True when every entry is positive (NaN is not); quick for the usual single column."""
     return a.item() > 0 if a.size == 1 else bool(np.all(a > 0))
+
+
+def all_within(a: np.ndarray, low: float, high: float) -> bool:
+    """True when low < a < high for every entry (NaN is not)."""
+    return low < a.item() < high if a.size == 1 else bool(np.all((a > low) & (a < high)))
 
 
 def _sum_of_products(X: np.ndarray, Y: np.ndarray, dtype: Any = np.float64) -> np.ndarray:

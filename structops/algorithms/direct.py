@@ -1,33 +1,35 @@
 """Direct methods on dense matrices: Cholesky, LU and the self-adjoint eigendecomposition.
 
-NumPy goes straight to LAPACK, which says which pivot failed. Other libraries use the array API and,
-where they have them (PyTorch), their own triangular solves; those results are differentiable.
+They take matrices of every array library; the results are differentiable for PyTorch.
 """
 
 from __future__ import annotations
 
 import time
-import warnings
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import numpy as np
-from scipy.linalg import get_lapack_funcs
 
 from structops.algorithms.base import LinearSolver, check_right_hand_side, check_square
 from structops.algorithms.columns import columns_like
+from structops.algorithms.dense_factors import (
+    adjoint_of,
+    cholesky_lower,
+    diagonal_of,
+    lu_factors,
+    solve_triangular,
+)
 from structops.algorithms.factorization import Factorization
-from structops.exceptions import NotPositiveDefiniteError, PrecisionWarning, PropertyError
+from structops.exceptions import PropertyError
 from structops.namespace import (
     array_namespace,
     as_inexact,
     astype,
     complex_dtype,
     convert,
-    detached_value,
     is_array,
     numpy_dtype,
     real_dtype,
@@ -182,7 +184,7 @@ class CholeskyFactorization(_DenseFactorization):
 
     def __init__(self, A: Any) -> None:
         super().__init__(A)
-        self.lower = _cholesky(A)
+        self.lower = cholesky_lower(A)
 
     def _solve(self, B: Any) -> Any:
         return self._promoted(self._solve_both, B)
@@ -191,13 +193,13 @@ class CholeskyFactorization(_DenseFactorization):
 
     def _solve_both(self, B: Any) -> Any:
         L = astype(self.lower, numpy_dtype(B))
-        return _solve_triangular(L, _solve_triangular(L, B, adjoint=False), adjoint=True)
+        return solve_triangular(L, solve_triangular(L, B, adjoint=False), adjoint=True)
 
     def slogdet(self) -> SlogdetResult:
         """Sign 1 and Σ 2 log Lᵢᵢ."""
         xp = self._xp
         diagonal = (
-            xp.real(_diagonal(self.lower)) if self.dtype.kind == "c" else _diagonal(self.lower)
+            xp.real(diagonal_of(self.lower)) if self.dtype.kind == "c" else diagonal_of(self.lower)
         )
         logdet = 2 * xp.sum(xp.log(diagonal))
         return SlogdetResult(xp.ones_like(logdet), logdet)
@@ -214,22 +216,17 @@ class LUFactorization(_DenseFactorization):
 
     def __init__(self, A: Any) -> None:
         super().__init__(A)
-        if self._xp is np:
-            self._holder: Any = _LapackLU(A)
-        elif hasattr(self._xp.linalg, "lu_factor_ex"):
-            self._holder = _TorchLU(A, self._xp)
-        else:
-            self._holder = _ArrayAPILU(A, self._xp)
+        self._factors = lu_factors(A)
 
     def _solve(self, B: Any) -> Any:
-        return self._promoted(lambda C: self._holder.solve(C, adjoint=False), B)
+        return self._promoted(lambda C: self._factors.solve(C, adjoint=False), B)
 
     def _solve_adjoint(self, B: Any) -> Any:
-        return self._promoted(lambda C: self._holder.solve(C, adjoint=True), B)
+        return self._promoted(lambda C: self._factors.solve(C, adjoint=True), B)
 
     def slogdet(self) -> SlogdetResult:
         """Sign and log|det A| from the pivots."""
-        return self._holder.slogdet()
+        return self._factors.slogdet()
 
 
 class EighFactorization(_DenseFactorization):
@@ -254,7 +251,7 @@ class EighFactorization(_DenseFactorization):
 
     def _divide(self, B: Any) -> Any:
         V = astype(self.eigenvectors, numpy_dtype(B))
-        return V @ ((_adjoint(V) @ B) / self.eigenvalues[:, None])
+        return V @ ((adjoint_of(V) @ B) / self.eigenvalues[:, None])
 
     def slogdet(self) -> SlogdetResult:
         """Product of the signs and Σ log|wᵢ|; sign 0 and −∞ for a singular matrix."""
@@ -275,185 +272,6 @@ class EighFactorization(_DenseFactorization):
         root = xp.sqrt(xp.clip(w, 0, None))
         dtype = np.promote_types(self.dtype, numpy_dtype(as_inexact(X)))
         return astype(self.eigenvectors, dtype) @ (root[:, None] * astype(X, dtype))
-
-
-# ---------------------------------------------------------------------- the three kinds of LU
-
-
-class _LapackLU:
-    """LU by LAPACK. A C-ordered A is handed over as its transpose, which costs no copy."""
-
-    def __init__(self, A: np.ndarray) -> None:
-        self._transposed = not A.flags.f_contiguous
-        self._real = A.dtype.kind != "c"
-        M = A.T if self._transposed else A
-        self._n = A.shape[0]
-        if self._n == 0:
-            self._factor, self._pivots = M, np.zeros(0, dtype=np.int32)
-            return
-        getrf, gecon = get_lapack_funcs(("getrf", "gecon"), (M,))
-        self._factor, self._pivots, info = getrf(M)
-        if info > 0:
-            _refuse_singular(info - 1, self._n)
-        rcond, _ = gecon(self._factor, np.linalg.norm(M, 1))
-        if rcond < np.finfo(A.dtype).eps:
-            warnings.warn(
-                f"the reciprocal condition number {rcond:.1e} of this {self._n}x{self._n} matrix "
-                f"is below the precision of {A.dtype}: no digit of a solution may be correct",
-                PrecisionWarning,
-                stacklevel=5,
-            )
-
-    def solve(self, B: np.ndarray, adjoint: bool) -> np.ndarray:
-        if B.size == 0:
-            return np.zeros(B.shape, B.dtype)
-        (getrs,) = get_lapack_funcs(("getrs",), (self._factor, B))
-        if not self._transposed:
-            X, _ = getrs(self._factor, self._pivots, B, trans=2 if adjoint else 0)
-        elif not adjoint:
-            X, _ = getrs(self._factor, self._pivots, B, trans=1)
-        elif self._real:
-            X, _ = getrs(self._factor, self._pivots, B, trans=0)
-        else:  # Aᴴ = conj(Aᵀ)
-            X = getrs(self._factor, self._pivots, B.conj(), trans=0)[0].conj()
-        return np.ascontiguousarray(X)
-
-    def slogdet(self) -> SlogdetResult:
-        diagonal = np.diagonal(self._factor)
-        swaps = np.count_nonzero(self._pivots != np.arange(self._n))
-        phase = diagonal / np.abs(diagonal)
-        sign = np.prod(phase) * (-1 if swaps % 2 else 1)
-        return SlogdetResult(sign, np.sum(np.log(np.abs(diagonal))))
-
-
-class _TorchLU:
-    """LU by PyTorch, differentiable."""
-
-    def __init__(self, A: Any, xp: ModuleType) -> None:
-        self._xp = xp
-        self._factor, self._pivots, info = xp.linalg.lu_factor_ex(A)
-        if int(info) > 0:
-            _refuse_singular(int(info) - 1, A.shape[0])
-
-    def solve(self, B: Any, adjoint: bool) -> Any:
-        factor = astype(self._factor, numpy_dtype(B))
-        return self._xp.linalg.lu_solve(factor, self._pivots, B, adjoint=adjoint)
-
-    def slogdet(self) -> SlogdetResult:
-        xp = self._xp
-        diagonal = _diagonal(self._factor)
-        pivots = convert(self._pivots, "numpy")
-        swaps = np.count_nonzero(pivots != np.arange(1, pivots.size + 1))
-        size = xp.abs(diagonal)
-        sign = xp.prod(diagonal / size) * (-1 if swaps % 2 else 1)
-        return SlogdetResult(sign, xp.sum(xp.log(size)))
-
-
-class _ArrayAPILU:
-    """Libraries whose array API has no factorisation: the matrix itself, solved anew each time."""
-
-    def __init__(self, A: Any, xp: ModuleType) -> None:
-        self._A, self._xp = A, xp
-        self._slogdet = xp.linalg.slogdet(A)
-        if A.shape[0] and detached_value(xp.abs(self._slogdet[0])) == 0:
-            _refuse_singular(None, A.shape[0])
-
-    def solve(self, B: Any, adjoint: bool) -> Any:
-        A = astype(self._A, numpy_dtype(B))
-        return self._xp.linalg.solve(_adjoint(A) if adjoint else A, B)
-
-    def slogdet(self) -> SlogdetResult:
-        sign, logabsdet = self._slogdet
-        return SlogdetResult(sign, logabsdet)
-
-
-def _refuse_singular(index: int | None, n: int) -> None:
-    pivot = "a pivot" if index is None else f"pivot {index}"
-    raise np.linalg.LinAlgError(
-        f"the {n}x{n} matrix is singular: {pivot} of its LU factorisation is exactly zero; "
-        "use LSMR for a least-squares solution"
-    )
-
-
-# ---------------------------------------------------------------------- Cholesky and triangles
-
-
-def _cholesky(A: Any) -> Any:
-    """Lower factor L of A = L Lᴴ, C-contiguous for NumPy."""
-    xp = array_namespace(A)
-    if xp is np:
-        L, failed = _lapack_cholesky(A)
-    elif hasattr(xp.linalg, "cholesky_ex"):
-        L, info = xp.linalg.cholesky_ex(A)
-        failed = int(info)
-    else:
-        try:
-            L, failed = xp.linalg.cholesky(A), 0
-        except Exception as error:  # each library has its own class
-            L, failed = None, _lapack_cholesky(convert(A, "numpy"))[1]
-            if not failed:
-                raise error
-    if failed:
-        _refuse_indefinite(convert(A, "numpy"), failed - 1)
-    return L
-
-
-def _lapack_cholesky(A: np.ndarray) -> tuple[np.ndarray, int]:
-    """L and 0, or rubbish and the order of the leading minor that is not positive."""
-    if A.shape[0] == 0:
-        return A.copy(), 0
-    (potrf,) = get_lapack_funcs(("potrf",), (A,))
-    if A.flags.f_contiguous and not A.flags.c_contiguous:
-        factor, info = potrf(A, lower=1, clean=1)
-        return np.ascontiguousarray(factor), info
-    # Aᵀ is Fortran-ordered without a copy; Aᵀ = conj(A) = UᴴU makes Uᵀ the lower factor of A
-    factor, info = potrf(A.T, lower=0, clean=1)
-    return factor.T, info
-
-
-def _refuse_indefinite(A: np.ndarray, index: int) -> None:
-    """Raise with the value of pivot ``index``, aᵢᵢ − ‖L⁻¹aᵢ‖² of the leading block before it."""
-    value = float(A[index, index].real)
-    if index and np.isfinite(value):
-        L, failed = _lapack_cholesky(A[:index, :index].copy())
-        if not failed:
-            row = _solve_triangular(L, A[index, :index].conj()[:, None].copy(), adjoint=False)
-            value -= float(np.sum(np.abs(row) ** 2))
-    raise NotPositiveDefiniteError(
-        f"the {A.shape[0]}x{A.shape[0]} matrix is not positive definite: pivot {index} of its "
-        f"Cholesky factorisation is {value:.6g}, expected a positive number. Nothing was added to "
-        "the diagonal; add a positive multiple of the identity if one is meant, or use LU or Eigh",
-        index=index,
-        value=value,
-    )
-
-
-def _solve_triangular(L: Any, B: Any, adjoint: bool) -> Any:
-    """L⁻¹ B or L⁻ᴴ B for lower triangular L."""
-    xp = array_namespace(L)
-    if xp is np:
-        return _trtrs(L, B, adjoint)
-    if hasattr(xp.linalg, "solve_triangular"):
-        matrix = _adjoint(L) if adjoint else L
-        return xp.linalg.solve_triangular(matrix, B, upper=adjoint)
-    return xp.linalg.solve(_adjoint(L) if adjoint else L, B)
-
-
-def _trtrs(L: np.ndarray, B: np.ndarray, adjoint: bool) -> np.ndarray:
-    """Triangular solve with the upper, Fortran-ordered Lᵀ, so that LAPACK makes no copy of L."""
-    if B.size == 0:
-        return np.zeros(B.shape, B.dtype)
-    (trtrs,) = get_lapack_funcs(("trtrs",), (L, B))
-    if not adjoint:
-        X, info = trtrs(L.T, B, lower=0, trans=1)
-    elif L.dtype.kind == "c":
-        X, info = trtrs(L.T, B.conj(), lower=0, trans=0)
-        X = X.conj()
-    else:
-        X, info = trtrs(L.T, B, lower=0, trans=0)
-    if info:
-        raise np.linalg.LinAlgError(f"diagonal entry {info - 1} of the triangle is exactly zero")
-    return np.ascontiguousarray(X)
 
 
 # ---------------------------------------------------------------------- small things
@@ -487,13 +305,3 @@ def _backward_error(A: Any, X: Any, B: Any) -> float:
     scale = norm * c.norm(X) + c.norm(B)
     errors = c.norm(B - A @ X) / np.where(scale > 0, scale, 1.0)
     return float(np.max(errors, initial=0.0))
-
-
-def _diagonal(A: Any) -> Any:
-    return array_namespace(A).linalg.diagonal(A)
-
-
-def _adjoint(A: Any) -> Any:
-    xp = array_namespace(A)
-    conjugate = xp.conj(A) if numpy_dtype(A).kind == "c" else A
-    return xp.permute_dims(conjugate, (1, 0))

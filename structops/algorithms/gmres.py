@@ -10,7 +10,8 @@ from scipy.linalg import solve_triangular
 
 from structops.algorithms.base import check_count
 from structops.algorithms.basis import Basis
-from structops.algorithms.krylov import BlockSolve, Reason, SquareSolver
+from structops.algorithms.block_solve import BlockSolve, Reason
+from structops.algorithms.krylov import SquareSolver
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,10 +140,10 @@ class _HessenbergQR:
     def __init__(self, norm: np.ndarray, steps: int, dtype: type, eps: float) -> None:
         k = norm.size
         self._eps = eps
-        self.rotation = np.zeros((k, steps + 1, steps + 1), dtype)
+        self.rotation: np.ndarray = np.zeros((k, steps + 1, steps + 1), dtype)
         self.rotation[:, 0, 0] = 1.0
-        self.triangle = np.zeros((k, steps, steps), dtype)
-        self.rhs = np.zeros((k, steps + 1), dtype)
+        self.triangle: np.ndarray = np.zeros((k, steps, steps), dtype)
+        self.rhs: np.ndarray = np.zeros((k, steps + 1), dtype)
         self.rhs[:, 0] = norm
         self.broken = np.zeros(k, dtype=bool)
         self.size = 0

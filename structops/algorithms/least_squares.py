@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from structops.algorithms.block_solve import BlockSolve, Reason
 from structops.algorithms.columns import all_positive
-from structops.algorithms.krylov import BlockSolve, IterativeSolver, Reason
+from structops.algorithms.krylov import IterativeSolver
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,37 +171,45 @@ class _Bidiagonal:
     """
 
     def __init__(self, alpha: np.ndarray, beta: np.ndarray) -> None:
+        self._single = alpha.size == 1
+        if self._single:  # NumPy scalars are several times faster than arrays of one number
+            alpha, beta = alpha[0], beta[0]
         one, zero = np.ones_like(alpha), np.zeros_like(alpha)
-        self.alpha = self._alpha_bar = alpha
+        self.alpha = np.atleast_1d(alpha)
+        self._alpha = self._alpha_bar = alpha
         self._zeta_bar = alpha * beta
         self._rho = self._rho_bar = self._cosine_bar = one
         self._sine_bar = zero
         self._zeta = zero
         self._beta_dd, self._beta_d = beta, zero
         self._rho_d, self._tau, self._theta_tilde = one, zero, zero
-        self.residual, self.gradient = beta, alpha * beta
-        self.bar_weight = self.length = self.direction_weight = self.column_norm = zero
 
     def advance(self, alpha: np.ndarray, beta: np.ndarray) -> None:
         """Take in the next α and β of the bidiagonalisation."""
-        self.column_norm = np.hypot(self.alpha, beta)
+        if self._single:
+            alpha, beta = alpha[0], beta[0]
+        column_norm = _hypot(self._alpha, beta)
         rho_old, rho_bar_old, zeta_old = self._rho, self._rho_bar, self._zeta
-        rho = np.hypot(self._alpha_bar, beta)
+        rho = _hypot(self._alpha_bar, beta)
         cosine, sine = _quotient(self._alpha_bar, rho), _quotient(beta, rho)
         theta = sine * alpha
         self._alpha_bar = cosine * alpha
         theta_bar = self._sine_bar * rho
         shadow = self._cosine_bar * rho
-        rho_bar = np.hypot(shadow, theta)
+        rho_bar = _hypot(shadow, theta)
         self._cosine_bar, self._sine_bar = _quotient(shadow, rho_bar), _quotient(theta, rho_bar)
         zeta = self._cosine_bar * self._zeta_bar
         self._zeta_bar = -self._sine_bar * self._zeta_bar
-        self.bar_weight = _quotient(theta_bar * rho, rho_old * rho_bar_old)
-        self.length = _quotient(zeta, rho * rho_bar)
-        self.direction_weight = _quotient(theta, rho)
-        self._follow_residual(theta_bar, rho_bar, zeta, zeta_old, cosine, sine)
-        self._rho, self._rho_bar, self._zeta, self.alpha = rho, rho_bar, zeta, alpha
-        self.gradient = np.abs(self._zeta_bar)
+        bar_weight = _quotient(theta_bar * rho, rho_old * rho_bar_old)
+        length = _quotient(zeta, rho * rho_bar)
+        residual = self._follow_residual(theta_bar, rho_bar, zeta, zeta_old, cosine, sine)
+        self._rho, self._rho_bar, self._zeta, self._alpha = rho, rho_bar, zeta, alpha
+        self.alpha = np.atleast_1d(alpha)
+        self.column_norm = np.atleast_1d(column_norm)
+        self.bar_weight, self.length = np.atleast_1d(bar_weight), np.atleast_1d(length)
+        self.direction_weight = np.atleast_1d(_quotient(theta, rho))
+        self.residual = np.atleast_1d(residual)
+        self.gradient = np.atleast_1d(abs(self._zeta_bar))
 
     def _follow_residual(
         self,
@@ -210,24 +219,29 @@ class _Bidiagonal:
         zeta_old: np.ndarray,
         cosine: np.ndarray,
         sine: np.ndarray,
-    ) -> None:
+    ) -> np.ndarray:
         """‖r‖ from the QR factorisation of the upper bidiagonal R̄ᵀ."""
         beta_hat = cosine * self._beta_dd
         self._beta_dd = -sine * self._beta_dd
         theta_old = self._theta_tilde
-        rho_tilde = np.hypot(self._rho_d, theta_bar)
+        rho_tilde = _hypot(self._rho_d, theta_bar)
         c_tilde, s_tilde = _quotient(self._rho_d, rho_tilde), _quotient(theta_bar, rho_tilde)
         self._theta_tilde = s_tilde * rho_bar
         self._rho_d = c_tilde * rho_bar
         self._beta_d = -s_tilde * self._beta_d + c_tilde * beta_hat
         self._tau = _quotient(zeta_old - theta_old * self._tau, rho_tilde)
         tau_d = _quotient(zeta - self._theta_tilde * self._tau, self._rho_d)
-        self.residual = np.hypot(self._beta_d - tau_d, self._beta_dd)
+        return _hypot(self._beta_d - tau_d, self._beta_dd)
 
     def keep(self, stay: np.ndarray) -> None:
         """Drop all columns but those numbered in ``stay``."""
         for name, value in vars(self).items():
-            setattr(self, name, value[stay])
+            if isinstance(value, np.ndarray):
+                setattr(self, name, value[stay])
+
+
+def _hypot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.sqrt(a * a + b * b)
 
 
 def _quotient(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from structops.algorithms.block_solve import BlockSolve, Reason
 from structops.algorithms.columns import all_positive
-from structops.algorithms.krylov import BlockSolve, Reason, SquareSolver
+from structops.algorithms.krylov import SquareSolver
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,13 +21,13 @@ class MINRES(SquareSolver):
     rtol, maxiter, callback, criterion
         As for `CG`.
     preconditioner : operator or array, optional
-        M ≈ |A|⁻¹, positive definite. The iteration then minimises rᴴMr; the tolerance still
+        ``M ≈ |A|⁻¹``, positive definite. The iteration then minimises rᴴMr; the tolerance still
         bounds ‖r‖.
 
     Notes
     -----
     The Lanczos recurrence gives A Zₖ = Vₖ₊₁ Tₖ; Givens rotations turn Tₖ into a triangle as it
-    grows, and xₖ = xₖ₋₁ + cₖ ηₖ₋₁ wₖ with ‖rₖ‖ = |ηₖ| = |η₀ s₁ s₂ ... sₖ| [1]_. With a
+    grows, and xₖ = xₖ₋₁ + cₖ ηₖ₋₁ wₖ with ``‖rₖ‖ = |ηₖ| = |η₀ s₁ s₂ ⋯ sₖ|`` [1]_. With a
     preconditioner the residual itself follows rₖ = sₖ² rₖ₋₁ + cₖ ηₖ vₖ₊₁/γₖ₊₁, one pass more.
     A consistent singular system is solved; an inconsistent one is reported as singular.
 
@@ -64,7 +65,7 @@ class MINRES(SquareSolver):
         while True:
             if not all_positive(gamma):
                 reasons = np.where(gamma > 0, None, Reason.PRECONDITIONER)
-                state = (Z, V, V_old, D, D_old, R)
+                state: tuple[Any, ...] = (Z, V, V_old, D, D_old, R)
                 X, state, (gamma,) = run.retire(reasons, X, state, (gamma,))
                 if run.ids.size == 0:
                     return
@@ -79,12 +80,14 @@ class MINRES(SquareSolver):
             V_old, V = V, c.add_scaled(V_new, -delta / gamma, V)
             Z_new = run.precondition(V)
             gamma_new = np.sqrt(c.squared_norm(V) if plain else c.real_dot(V, Z_new))
-            sound = rotation.advance(gamma, delta, gamma_new, c.eps)
+            floor = rotation.floor(c.eps)
+            slope = rotation.advance(gamma, delta, gamma_new)
             if run.backward and plain:
                 run.note_norm(rotation.column_norm)
-            if not all_positive(sound):
-                reasons = np.where(sound > 0, None, Reason.SINGULAR)
-                reasons[~np.isfinite(sound)] = Reason.BREAKDOWN
+            if not all_positive(slope - floor):
+                reasons = np.where(slope > floor, None, Reason.RESTART)
+                reasons[slope <= 10 * c.eps] = Reason.SINGULAR
+                reasons[np.isnan(slope)] = Reason.BREAKDOWN
                 state = (Z, Z_new, V, V_old, D, D_old, R)
                 X, state, (gamma, gamma_new) = run.retire(reasons, X, state, (gamma, gamma_new))
                 if run.ids.size == 0:
@@ -131,14 +134,21 @@ class _Rotations:
         self.first = self.second = self.length = self.column_norm = zero
         self._started = False
 
-    def advance(
-        self, gamma: np.ndarray, delta: np.ndarray, gamma_new: np.ndarray, eps: float
-    ) -> np.ndarray:
-        """Take in column k of T, (γₖ, δₖ, γₖ₊₁); return what is positive unless T is singular."""
+    def floor(self, eps: float) -> float:
+        """Smallest ‖A r‖ / (‖A‖ ‖r‖) with which a step is taken.
+
+        Below it r is nearly in the null space, and going on would blow up the iterate: the cycle
+        ends and a new one, whose first step is allowed more, shows whether r still falls.
+        """
+        return eps**0.5 if self._started else 10 * eps
+
+    def advance(self, gamma: np.ndarray, delta: np.ndarray, gamma_new: np.ndarray) -> np.ndarray:
+        """Take in column k of T, (γₖ, δₖ, γₖ₊₁); return ‖A r‖ / (‖A‖ ‖r‖) before the step."""
         above = gamma if self._started else np.zeros_like(gamma)
         self.column_norm = np.sqrt(above**2 + delta**2 + gamma_new**2)
         self.norm = np.maximum(self.norm, self.column_norm)
         pivot = self.cosine * delta - self.cosine_old * self.sine * above
+        slope = np.hypot(pivot, self.cosine * gamma_new)  # ‖A r‖ / ‖r‖ before this step
         rho = np.hypot(pivot, gamma_new)
         first = self.sine * delta + self.cosine_old * self.cosine * above
         self.first = first / self.rho
@@ -150,7 +160,7 @@ class _Rotations:
         self.rho_old, self.rho = self.rho, rho
         self.gamma_old = gamma
         self._started = True
-        return rho - 10 * eps * self.norm
+        return slope / self.norm
 
     def keep(self, reasons: np.ndarray) -> None:
         stay = np.flatnonzero(reasons == None)  # noqa: E711 (entrywise)

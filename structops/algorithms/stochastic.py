@@ -20,7 +20,15 @@ from structops.algorithms.base import (
 from structops.algorithms.columns import columns_like
 from structops.algorithms.lanczos import Lanczos, LanczosResult
 from structops.exceptions import NotPositiveDefiniteError
-from structops.namespace import astype, device_of, inexact_dtype, is_array, library_of, real_dtype
+from structops.namespace import (
+    astype,
+    device_of,
+    inexact_dtype,
+    is_array,
+    library_of,
+    numpy_dtype,
+    real_dtype,
+)
 from structops.random import as_key, probes
 from structops.results import Diagnostics, Estimate
 
@@ -125,9 +133,8 @@ class Hutchinson(StochasticEstimator):
         samples = []
         for Z in self._batches(op, as_key(rng), 3):
             with without_gradients(library_of(Z)):
-                Y = op @ Z
-                c = columns_like(Y, np.result_type(inexact_dtype(op_dtype(op))))
-                samples.append(c.dot(astype(Z, c.dtype), Y))
+                Z = astype(Z, inexact_dtype(op_dtype(op)))
+                samples.append(columns_like(Z, numpy_dtype(Z)).dot(Z, op @ Z))
         return self._estimate(np.concatenate(samples), self.probes, began)
 
 

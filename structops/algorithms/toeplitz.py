@@ -121,7 +121,7 @@ def _claimed(result: ToeplitzOperator, op: LinearOperator) -> ToeplitzOperator:
 def approximate(op: ToeplitzOperator, kind: str) -> ToeplitzApproximation:
     """The matrix of the given kind near a self-adjoint Toeplitz operator."""
     if kind == "tau":
-        return _tau(op)
+        return _tau(op, op.shape[0])
     sizes = op.sizes_in
     lengths = sizes
     if kind == "padded":
@@ -150,11 +150,12 @@ def best_approximation(op: ToeplitzOperator) -> ToeplitzApproximation:
         T. Chan's circulant has a negative eigenvalue beyond rounding, which proves that the
         operator is not positive definite.
     """
-    one_level_real = len(op.sizes_in) == 1 and op.dtype.kind == "f"
-    for kind in ("padded", "tau") if one_level_real else ("padded",):
-        found = approximate(op, kind)
-        if found.is_positive:
-            return found
+    found = approximate(op, "padded")
+    if not found.is_positive and len(op.sizes_in) == 1 and op.dtype.kind == "f":
+        # an order with N + 1 free of large primes, which cost the sine transform a factor ten
+        found = _tau(op, fast_lengths((op.shape[0] + 1,))[0] - 1)
+    if found.is_positive:
+        return found
     found = approximate(op, "chan")
     if found.smallest < -found.error:
         raise NotPositiveDefiniteError(
@@ -210,13 +211,12 @@ def _chan_lags(lags: Any, axis: int) -> Any:
     return xp.concat([origin, (1 - weight) * positive + weight * negative], axis=axis)
 
 
-def _tau(op: ToeplitzOperator) -> ToeplitzApproximation:
-    """Eigenvalues DST-I(t_k - t_{k+2}) / (2 sin(pi j / (N + 1))), at an order N fast for it.
+def _tau(op: ToeplitzOperator, order: int) -> ToeplitzApproximation:
+    """Eigenvalues DST-I(t_k - t_{k+2}) / (2 sin(pi j / (N + 1))), j = 1 ... N.
 
-    Beyond n the lags are continued by zeros.
+    Of an order N beyond n, to which the lags are continued by zeros, the inverse is cut at n.
     """
     xp, n = op.namespace, op.shape[0]
-    order = fast_lengths((n + 1,))[0] - 1
     lags = op.lags()[n - 1 :]
     zeros = xp.zeros((order + 2 - n,), dtype=lags.dtype, device=op.device)
     lags = xp.concat([lags, zeros])
