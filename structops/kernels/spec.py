@@ -69,6 +69,11 @@ _SPECS = (
         "half: bool) -> (prod m_i, K)",
     ),
     KernelSpec(
+        name="prediction_errors",
+        module="levinson",
+        signature="(lags: (n,), Hermitian) -> (n,) real",
+    ),
+    KernelSpec(
         name="sine_transform",
         module="toeplitz",
         signature="(X: (n, K), real) -> (n, K)",

@@ -51,28 +51,13 @@ class EigenFactorization(Factorization):
 
     def _sqrt_apply(self, X: Any) -> Any:
         """V diag(sqrt(w)) Vᴴ X, the principal square root."""
-        xp = ns.array_namespace(self.eigenvalues)
-        w = xp.real(self.eigenvalues) if _is_complex(self.eigenvalues) else self.eigenvalues
-        worst = int(xp.argmin(w)) if w.shape[0] else 0
-        lowest = ns.detached_value(w[worst]) if w.shape[0] else 0.0
-        if lowest < 0:
-            raise NotPositiveDefiniteError(
-                f"the square root needs non-negative eigenvalues, but eigenvalue {worst} is "
-                f"{lowest:.6g}",
-                worst,
-                lowest,
-            )
-        return self._function(lambda _: xp.sqrt(w), X)
+        roots = square_roots_of_values(self.eigenvalues)
+        return self._function(lambda _: roots, X)
 
     def _function(self, f: Any, B: Any) -> Any:
         V = self.eigenvectors
         g = f(self.eigenvalues)[:, None]
-        X = V @ (_in_precision(g, B) * (V.H @ B))
-        real_answer = not _is_complex(B) and V.dtype.kind == "c" and self._is_real
-        return ns.array_namespace(X).real(X) if real_answer else X
-
-    #: True when A itself is real although V is complex (Fourier eigenvectors).
-    _is_real = False
+        return V @ (_in_precision(g, B) * (V.H @ B))
 
     def _nonsingular(self, w: Any) -> Any:
         xp = ns.array_namespace(w)
@@ -216,6 +201,22 @@ def slogdet_of_values(w: Any) -> SlogdetResult:
         zero = xp.zeros((), dtype=size.dtype, device=ns.device_of(w))
         return SlogdetResult(zero, zero - float("inf"))
     return SlogdetResult(xp.prod(w / size), xp.sum(xp.log(size)))
+
+
+def square_roots_of_values(w: Any) -> Any:
+    """sqrt(w) of eigenvalues that have to be real and non-negative."""
+    xp = ns.array_namespace(w)
+    w = xp.real(w) if _is_complex(w) else w
+    worst = int(xp.argmin(w)) if w.shape[0] else 0
+    lowest = ns.detached_value(w[worst]) if w.shape[0] else 0.0
+    if lowest < 0:
+        raise NotPositiveDefiniteError(
+            f"the square root needs non-negative eigenvalues, but eigenvalue {worst} is "
+            f"{lowest:.6g}",
+            worst,
+            lowest,
+        )
+    return xp.sqrt(w)
 
 
 def combine_slogdets(parts: list[tuple[SlogdetResult, int]]) -> SlogdetResult:

@@ -6,7 +6,7 @@ from structops import namespace as ns
 from structops.operators.algebra import Scaled, Sum
 from structops.operators.base import LinearOperator
 from structops.operators.block import BlockDiagonal
-from structops.operators.elementary import Dense, Sparse
+from structops.operators.elementary import Dense, Diagonal, Sparse
 from structops.operators.kronecker import KroneckerProduct, KroneckerProductSum, KroneckerSum
 from structops.properties import SELF_ADJOINT
 
@@ -21,6 +21,10 @@ def is_self_adjoint(op: LinearOperator) -> bool:
         return True
     if op.shape[0] != op.shape[1]:
         return False
+    if op.shape[0] == 0:
+        return True
+    if isinstance(op, Diagonal):
+        return bool(op.namespace.all(op.namespace.imag(op._values) == 0))
     if isinstance(op, Dense):
         xp = op.namespace
         A = op._matrix

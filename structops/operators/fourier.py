@@ -110,11 +110,12 @@ class CirculantSection(ToeplitzOperator):
     def lags(self) -> Any:
         """Inverse transform of the spectrum, cut at the sizes."""
         xp = self.namespace
-        torus = (
-            xp.fft.irfftn(ns.astype(self.spectrum, ns.complex_dtype(self.dtype)), s=self.lengths)
-            if self.half
-            else xp.fft.ifftn(ns.astype(self.spectrum, self.dtype))
-        )
+        values = ns.astype(self.spectrum, ns.complex_dtype(self.dtype))
+        if self.half:
+            axes = tuple(range(len(self.lengths)))
+            torus = xp.fft.irfftn(values, s=self.lengths, axes=axes)
+        else:
+            torus = xp.fft.ifftn(values)
         for axis, (n, length) in enumerate(zip(self.sizes, self.lengths, strict=True)):
             before = (slice(None),) * axis
             torus = xp.concat(

@@ -2,5 +2,10 @@ from .circulant import circulant as circulant
 from .jacobi import jacobi as jacobi
 from .kronecker import kronecker as kronecker
 from .pivoted_cholesky import pivoted_cholesky as pivoted_cholesky
+from .vecchia import GridLookup as GridLookup
 from .vecchia import Vecchia as Vecchia
+from .vecchia import VecchiaLikelihood as VecchiaLikelihood
+from .vecchia import VecchiaPlan as VecchiaPlan
+from .vecchia import correlation_scales as correlation_scales
 from .vecchia import vecchia as vecchia
+from .vecchia import vecchia_predict as vecchia_predict

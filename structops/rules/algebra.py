@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from structops import namespace as ns
 from structops.algorithms.factorization import Factorization
 from structops.linalg.budget import fits_dense
@@ -39,14 +41,21 @@ def _times(scalar: Any, x: Any) -> Any:
     return scalar * x if not ns.is_array(x) else ns.scalar_like(scalar, x) * x
 
 
+def _refuse_zero(op: Scaled) -> None:
+    if op.shape[0] and ns.detached_value(op.scalar) == 0:
+        raise np.linalg.LinAlgError(f"{op.describe()} is singular: the multiple is zero")
+
+
 @rule("solve", Scaled, asks=_inner("solve"))
 def solve_scaled(op: Scaled, B: Any) -> Any:
+    _refuse_zero(op)
     X = solve(op.operator, B)
     return X / ns.scalar_like(op.scalar, X)
 
 
 @rule("factorize", Scaled, asks=_inner("factorize"))
 def factorize_scaled(op: Scaled) -> Factorization:
+    _refuse_zero(op)
     return ScaledFactorization(factorize(op.operator), op.scalar)
 
 

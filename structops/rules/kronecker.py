@@ -25,7 +25,6 @@ from structops.algorithms.kronecker_triangular import (
     solve_triangular_pencil,
     solve_triangular_sum,
 )
-from structops.exceptions import PropertyError
 from structops.linalg.budget import fits_dense
 from structops.linalg.diagonal import diagonal
 from structops.linalg.dispatch import rule
@@ -37,6 +36,7 @@ from structops.linalg.factorizations import (
     acting,
     kronecker_slogdet,
     slogdet_of_values,
+    square_roots_of_values,
 )
 from structops.linalg.logdet import slogdet
 from structops.linalg.solve import solve
@@ -44,7 +44,7 @@ from structops.linalg.structure import is_self_adjoint
 from structops.linalg.trace import trace
 from structops.operators.algebra import Sum
 from structops.operators.base import LinearOperator
-from structops.operators.elementary import ScaledIdentity
+from structops.operators.elementary import Dense, ScaledIdentity
 from structops.operators.kronecker import (
     KroneckerProduct,
     KroneckerProductSum,
@@ -228,8 +228,8 @@ class SchurFactorization(Factorization):
     ----------
     Q, Z : lists of arrays, shapes (n_i, n_i)
         Unitary.
-    solve_triangular : callable
-        Maps B (N, K) to T⁻¹ B.
+    solve_triangular, solve_triangular_adjoint : callable
+        Map B (N, K) to T⁻¹ B and to T⁻ᴴ B.
     pivots : array, shape (N,)
         Diagonal of T.
     phase : complex
@@ -243,6 +243,7 @@ class SchurFactorization(Factorization):
         Q: list[np.ndarray],
         Z: list[np.ndarray],
         solve_triangular: Callable[[np.ndarray], np.ndarray],
+        solve_triangular_adjoint: Callable[[np.ndarray], np.ndarray],
         pivots: np.ndarray,
         phase: complex,
         dtype: np.dtype,
@@ -251,6 +252,7 @@ class SchurFactorization(Factorization):
         self.left = KroneckerProduct(*Q)
         self.right = KroneckerProduct(*Z)
         self.solve_triangular = solve_triangular
+        self.solve_triangular_adjoint = solve_triangular_adjoint
         self.pivots = pivots
         self.phase = phase
         self.dtype = dtype
@@ -258,13 +260,13 @@ class SchurFactorization(Factorization):
         self.shape = self.left.shape
 
     def _solve(self, B: Any) -> Any:
-        X = self.right @ self.solve_triangular(self.left.H @ B)
-        return X.real if self.dtype.kind == "f" and B.dtype.kind == "f" else X
+        return self._in_field_of(B, self.right @ self.solve_triangular(self.left.H @ B))
 
     def _solve_adjoint(self, B: Any) -> Any:
-        raise PropertyError(
-            f"the factorisation {self.method!r} solves with A only; factorise A.H for the adjoint"
-        )
+        return self._in_field_of(B, self.left @ self.solve_triangular_adjoint(self.right.H @ B))
+
+    def _in_field_of(self, B: Any, X: Any) -> Any:
+        return X.real if self.dtype.kind == "f" and B.dtype.kind == "f" else X
 
     def slogdet(self) -> SlogdetResult:
         sign, logabs = slogdet_of_values(self.pivots)
@@ -274,7 +276,12 @@ class SchurFactorization(Factorization):
 
 def _schur_road(op: Any) -> bool:
     """NumPy data, square factors whose dense matrices are allowed."""
-    return op.library in (None, "numpy") and _square(op) and all(map(fits_dense, op.factors))
+    return op.library in (None, "numpy") and _square(op) and all(map(_is_at_hand, op.factors))
+
+
+def _is_at_hand(factor: LinearOperator) -> bool:
+    """True when the dense matrix of a factor is there already, or may be formed."""
+    return isinstance(factor, Dense) or fits_dense(factor)
 
 
 def _schur_forms(op: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -284,6 +291,11 @@ def _schur_forms(op: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
 
 def _diagonals(matrices: list[np.ndarray]) -> list[np.ndarray]:
     return [np.diagonal(T) for T in matrices]
+
+
+def _reversed_adjoints(matrices: list[np.ndarray]) -> list[np.ndarray]:
+    """J Tᴴ J with J reversing the order: upper triangular again, and J ⊗ J reverses all."""
+    return [np.ascontiguousarray(np.conj(T.T)[::-1, ::-1]) for T in matrices]
 
 
 @rule("factorize", KroneckerSum, when=_schur_road, cost="N sum n_i")
@@ -303,6 +315,7 @@ def _schur_sum(op: KroneckerSum, scale: Any, offset: Any, dtype: np.dtype) -> Fa
         Z,
         Z,
         lambda Y: solve_triangular_sum(T, Y, offset),
+        lambda Y: solve_triangular_sum(_reversed_adjoints(T), Y[::-1], np.conj(offset))[::-1],
         _outer_sum(_diagonals(T)) + offset,
         1.0,
         dtype,
@@ -319,6 +332,9 @@ def schur_of_shifted(op: Sum) -> Factorization:
         Z,
         Z,
         lambda Y: solve_triangular_pencil(T, sizes, Y, scale, offset),
+        lambda Y: solve_triangular_pencil(
+            _reversed_adjoints(T), sizes, Y[::-1], np.conj(scale), np.conj(offset)
+        )[::-1],
         scale * _outer_product(_diagonals(T)) + offset,
         1.0,
         op.dtype,
@@ -344,14 +360,23 @@ class PairFactorization(Factorization):
     eigenvalues : array, shape (N,)
     vectors : KroneckerProduct
         V.
+    root_vectors : KroneckerProduct
+        V⁻ᴴ = L Q, known without inverting V.
     log_scale : array
         log|det V|² = -log det(S_1 ⊗ ... ⊗ S_d), which the determinant needs.
     """
 
     method = "simultaneous diagonalisation"
 
-    def __init__(self, eigenvalues: Any, vectors: LinearOperator, log_scale: Any):
+    def __init__(
+        self,
+        eigenvalues: Any,
+        vectors: LinearOperator,
+        root_vectors: LinearOperator,
+        log_scale: Any,
+    ):
         self.inner = EigenFactorization(eigenvalues, vectors, self.method)
+        self.root_vectors = root_vectors
         self.log_scale = log_scale
         self.shape = vectors.shape
 
@@ -360,6 +385,11 @@ class PairFactorization(Factorization):
 
     def _solve_adjoint(self, B: Any) -> Any:
         return self.inner.solve(B)
+
+    def _sqrt_apply(self, X: Any) -> Any:
+        """V⁻ᴴ diag(sqrt(λ)) X."""
+        roots = square_roots_of_values(self.inner.eigenvalues)
+        return self.root_vectors @ (roots[:, None] * X)
 
     def slogdet(self) -> SlogdetResult:
         sign, logabs = self.inner.slogdet()
@@ -373,12 +403,16 @@ def _aligned(op: Sum) -> bool:
 
 
 def _definite_second(op: Sum) -> bool:
-    """K self-adjoint and every S_i positive definite; the coefficient of S positive."""
+    """Every K_i self-adjoint, every S_i positive definite; the coefficient of S positive.
+
+    The factors count: a product of two skew factors is symmetric, and not diagonalised by this.
+    """
     K, S = op.terms
     coefficient = complex(ns.detached_value(op.coefficients[1]))
     return (
         _aligned(op)
-        and is_self_adjoint(K)
+        and _self_adjoint(K)
+        and all(_is_at_hand(f) for f in (*K.factors, *S.factors))
         and complex(ns.detached_value(op.coefficients[0])).imag == 0
         and all(f.properties & POSITIVE_DEFINITE for f in S.factors)
         and coefficient.imag == 0
@@ -394,26 +428,41 @@ def _swapped(op: Sum) -> Sum:
     return Sum(*op.terms[::-1], coefficients=op.coefficients[::-1])
 
 
-@rule("factorize", Pair, when=_definite_pair, cost="sum n_i^3 + N sum n_i")
+def _definite_factors(op: Sum) -> list[tuple[str, LinearOperator]]:
+    S = op.terms[1] if _definite_second(op) else op.terms[0]
+    return [("factorize", f) for f in S.factors]  # type: ignore[attr-defined]
+
+
+@rule(
+    "factorize",
+    Pair,
+    when=_definite_pair,
+    asks=_definite_factors,
+    cost="sum n_i^3 + N sum n_i",
+)
 def diagonalize_both_terms(op: Sum) -> Factorization:
     if not _definite_second(op):
         op = _swapped(op)
     K, S = op.terms
     parts = [generalized_eigh(k, s) for k, s in zip(K.factors, S.factors, strict=True)]
     k, s = op.coefficients
-    w = _outer_product([w for w, _, _ in parts])
+    w = _outer_product([part[0] for part in parts])
     N = op.shape[0]
     log_scale = sum(
-        (N // V.shape[0] if V.shape[0] else 0) * (-logdet_s) for (_, V, logdet_s) in parts
+        (N // V.shape[0] if V.shape[0] else 0) * (-logdet_s) for (_, V, _, logdet_s) in parts
     )
-    vectors = KroneckerProduct(*(V for _, V, _ in parts))
-    return PairFactorization(ns.scalar_like(k, w) * w + ns.scalar_like(s, w), vectors, log_scale)
+    return PairFactorization(
+        ns.scalar_like(k, w) * w + ns.scalar_like(s, w),
+        KroneckerProduct(*(part[1] for part in parts)),
+        KroneckerProduct(*(part[2] for part in parts)),
+        log_scale,
+    )
 
 
-def generalized_eigh(K: LinearOperator, S: LinearOperator) -> tuple[Any, Any, Any]:
+def generalized_eigh(K: LinearOperator, S: LinearOperator) -> tuple[Any, Any, Any, Any]:
     """V with Vᴴ K V = diag(w) and Vᴴ S V = I, by the Cholesky factor S = L Lᴴ: V = L⁻ᴴ Q.
 
-    Returns w, V and log det S.
+    Returns w, V, V⁻ᴴ = L Q and log det S.
     """
     F = factorize(S)
     xp = K.namespace or S.namespace or np
@@ -427,7 +476,7 @@ def generalized_eigh(K: LinearOperator, S: LinearOperator) -> tuple[Any, Any, An
     half = xp.linalg.solve(L, A)
     reduced = xp.linalg.solve(L, adjoint(half))
     w, Q = xp.linalg.eigh((reduced + adjoint(reduced)) / 2)
-    return w, xp.linalg.solve(adjoint(L), Q), F.logdet()
+    return w, xp.linalg.solve(adjoint(L), Q), L @ Q, F.logdet()
 
 
 @rule(
@@ -459,6 +508,9 @@ def generalized_schur_of_pair(op: Sum) -> Factorization:
         Q,
         Z,
         lambda Y: solve_triangular_pencil(T, R, Y, a, c),
+        lambda Y: solve_triangular_pencil(
+            _reversed_adjoints(T), _reversed_adjoints(R), Y[::-1], np.conj(a), np.conj(c)
+        )[::-1],
         pivots,
         phase,
         op.dtype,

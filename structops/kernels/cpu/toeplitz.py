@@ -1,0 +1,88 @@
+"""Multilevel Toeplitz products on the CPU: SciPy's transforms, padded once, in place.
+
+See :mod:`structops.kernels.reference.toeplitz` for what the functions compute.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+from scipy import fft
+
+from structops.kernels.reference.toeplitz import embedded_lags
+from structops.parallel import map_chunks, num_threads
+
+# A batch of columns whose spectra stay in a core's cache is transformed at once.
+_BATCH_ELEMENTS = 2**17
+# Columns that share a cache line are read and written together.
+_LINE = 8
+# Below this, waking a thread costs more than it saves.
+_THREADED_ELEMENTS = 2**15
+
+
+def toeplitz_symbol(lags, shape_in, lengths, hermitian):
+    """Eigenvalues of the circulant embedding."""
+    torus = embedded_lags(lags, shape_in, lengths)
+    symbol = fft.rfftn(torus) if lags.dtype.kind == "f" else fft.fftn(torus, overwrite_x=True)
+    return np.ascontiguousarray(symbol.real) if hermitian else symbol
+
+
+def toeplitz_apply(symbol, X, shape_in, shape_out, lengths, half):
+    """Product of a d-level Toeplitz (or circulant) matrix with a block of columns."""
+    columns = X.shape[1]
+    if half and X.dtype.kind == "c":
+        # a real matrix acts on real and imaginary parts apart: columns of a real view
+        parts = np.ascontiguousarray(X).view(X.real.dtype)
+        Y = toeplitz_apply(symbol, parts, shape_in, shape_out, lengths, half)
+        return Y.view(X.dtype)
+    batch = max(_LINE if len(lengths) == 1 else 1, _BATCH_ELEMENTS // prod(lengths))
+    if columns <= batch:
+        large = columns * prod(lengths) >= _THREADED_ELEMENTS
+        rows = X.T.reshape(columns, *shape_in)
+        images = _convolve(
+            symbol, rows, shape_out, lengths, half, num_threads() if large else 1
+        ).reshape(columns, prod(shape_out))
+        return images.reshape(-1, 1) if columns == 1 else np.ascontiguousarray(images.T)
+
+    Y = np.empty((prod(shape_out), columns), X.dtype)
+
+    def transform(start, stop):
+        rows = X[:, start:stop].T.reshape(stop - start, *shape_in)
+        images = _convolve(symbol, rows, shape_out, lengths, half, 1)
+        Y[:, start:stop] = images.reshape(stop - start, -1).T
+
+    map_chunks(transform, columns, batch)
+    return Y
+
+
+def _convolve(symbol, rows, shape_out, lengths, half, workers):
+    """Images (K, m_1, ..., m_d) of ``rows`` (K, n_1, ..., n_d).
+
+    One axis is transformed after the other, the last first, so that the rows of zeros by which
+    an earlier axis is padded are never transformed, and on the way back rows are dropped as soon
+    as their axis is done. In two levels this leaves out half of the transforms along the rows.
+    """
+    last = len(lengths)
+    if half:
+        spectrum = fft.rfft(rows, lengths[-1], axis=last, workers=workers)
+    else:
+        spectrum = fft.fft(rows, lengths[-1], axis=last, workers=workers)
+    for axis in range(last - 1, 0, -1):
+        spectrum = fft.fft(
+            spectrum, lengths[axis - 1], axis=axis, overwrite_x=True, workers=workers
+        )
+    spectrum *= symbol
+    for axis in range(1, last):
+        spectrum = fft.ifft(spectrum, axis=axis, overwrite_x=True, workers=workers)
+        spectrum = spectrum[(slice(None),) * axis + (slice(0, shape_out[axis - 1]),)]
+    if half:
+        images = fft.irfft(spectrum, lengths[-1], axis=last, overwrite_x=True, workers=workers)
+    else:
+        images = fft.ifft(spectrum, axis=last, overwrite_x=True, workers=workers)
+    return images[..., : shape_out[-1]]
+
+
+def sine_transform(X):
+    """Discrete sine transform of type I along the first axis."""
+    return fft.dst(X, type=1, axis=0, workers=num_threads() if X.shape[1] > 1 else 1)
