@@ -10,7 +10,6 @@ from . import exceptions as exceptions
 from . import interop as interop
 from . import linalg as linalg
 from . import operators as operators
-from . import plotting as plotting
 from . import preconditioners as preconditioners
 from . import properties as properties
 from . import results as results

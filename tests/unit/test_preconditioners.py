@@ -35,9 +35,7 @@ def test_jacobi_names_the_entry_it_cannot_use():
 
 
 def masked_system(observed_fraction, complex_=False, noise=1e-2):
-    K = so.declare(
-        so.KroneckerProduct(covariance(12, 0.2, complex_), covariance(15, 0.3)), so.PSD
-    )
+    K = so.declare(so.KroneckerProduct(covariance(12, 0.2, complex_), covariance(15, 0.3)), so.PSD)
     P = so.Selection(np.random.default_rng(0).random(180) < observed_fraction)
     return P @ K @ P.H + noise * so.Identity(P.shape[0])
 

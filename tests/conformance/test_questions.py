@@ -1,0 +1,328 @@
+"""Every question to every operator equals the dense answer, by every road.
+
+Three roads: the rules of the structure, the policies (structure hidden in a Function), and the
+algorithms named by the caller. Which road was taken is checked, not assumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import structops as so
+from structops import namespace as ns
+from structops.exceptions import PrecisionWarning, PropertyError, ShapeMismatchError
+from structops.operators.base import LinearOperator
+from structops.testing import assert_close
+from tests.registry import Case, Facts, cases
+from tests.tools import (
+    dense_solve,
+    host,
+    is_array_scalar,
+    opaque,
+    operand,
+    roads_taken,
+    tolerance,
+)
+
+# ---------------------------------------------------------------------- one check a question
+
+
+def check_solve(op: LinearOperator, dense: np.ndarray) -> None:
+    for shape in ((len(dense),), (len(dense), 0), (len(dense), 3)):
+        B = operand(op, shape, 1)
+        X = so.solve(op, B)
+        assert_close(X, dense_solve(dense, host(B)), "x")
+        assert ns.numpy_dtype(X) == op.dtype
+        assert ns.library_of(X) == ns.library_of(B)
+
+
+def check_linear_solve(op: LinearOperator, dense: np.ndarray) -> None:
+    B = operand(op, (len(dense), 2), 2)
+    result = so.linear_solve(op, B)
+    assert_close(result.x, dense_solve(dense, host(B)), "x")
+    d = result.diagnostics
+    assert d.converged
+    residual = np.linalg.norm(host(B) - dense @ host(result.x), axis=0)
+    scale = np.linalg.norm(host(B), axis=0)
+    worst = float(np.max(residual / np.where(scale == 0, 1, scale), initial=0.0))
+    assert d.residual_norm <= worst + tolerance(op.dtype)
+
+
+def check_slogdet(op: LinearOperator, dense: np.ndarray) -> None:
+    sign, logabs = so.slogdet(op)
+    expected_sign, expected = np.linalg.slogdet(dense)
+    assert_close(sign, expected_sign, "sign", tolerance(op.dtype))
+    assert_close(logabs, expected, "logabsdet", tolerance(op.dtype))
+    assert is_array_scalar(logabs)
+
+
+def check_logdet(op: LinearOperator, dense: np.ndarray) -> None:
+    sign, expected = np.linalg.slogdet(dense)
+    if abs(sign - 1) > (1e-3 if ns.real_dtype(op.dtype) == np.float32 else 1e-8):
+        with pytest.raises(PropertyError, match="slogdet"):
+            so.logdet(op)
+        return
+    found = so.logdet(op)
+    assert_close(found, expected, "logdet", tolerance(op.dtype))
+    assert host(found).dtype.kind == "f"
+
+
+def check_trace(op: LinearOperator, dense: np.ndarray) -> None:
+    found = so.trace(op)
+    assert_close(found, np.trace(dense), "trace", tolerance(op.dtype))
+    assert is_array_scalar(found)
+
+
+def check_diagonal(op: LinearOperator, dense: np.ndarray) -> None:
+    assert_close(so.diagonal(op), np.diagonal(dense), "diagonal", tolerance(op.dtype))
+
+
+def check_eigvalsh(op: LinearOperator, dense: np.ndarray) -> None:
+    w = so.eigvalsh(op)
+    assert_close(w, np.linalg.eigvalsh(dense), "eigenvalues", tolerance(op.dtype))
+    assert ns.numpy_dtype(w).kind == "f"
+
+
+def check_eigh(op: LinearOperator, dense: np.ndarray) -> None:
+    w, V = so.eigh(op)
+    n = len(dense)
+    assert_close(w, np.linalg.eigvalsh(dense), "eigenvalues", tolerance(op.dtype))
+    assert isinstance(V, LinearOperator) and V.shape == (n, n)
+    vectors = host(V.to_dense())
+    assert_close(vectors.conj().T @ vectors, np.eye(n), "Vᴴ V", tolerance(op.dtype))
+    assert_close(dense @ vectors, vectors * host(w), "A V - V diag(w)", tolerance(op.dtype))
+
+
+def check_factorize(op: LinearOperator, dense: np.ndarray) -> None:
+    F = so.factorize(op)
+    n = len(dense)
+    assert F.shape == (n, n) and F.method
+    for shape in ((n,), (n, 0), (n, 2)):
+        B = operand(op, shape, 3)
+        assert_close(F.solve(B), dense_solve(dense, host(B)), "F.solve")
+        assert_close(F.solve_adjoint(B), dense_solve(dense.conj().T, host(B)), "F.solve_adjoint")
+    sign, logabs = np.linalg.slogdet(dense)
+    assert_close(F.slogdet().sign, sign, "sign", tolerance(op.dtype))
+    assert_close(F.logdet(), logabs, "logdet", tolerance(op.dtype))
+    if op.properties & so.POSITIVE_DEFINITE and op.shape[0]:
+        root = host(F.sqrt_apply(operand_of_identity(op)))
+        assert_close(root @ root.conj().T, dense, "S Sᴴ", tolerance(op.dtype))
+
+
+def operand_of_identity(op: LinearOperator) -> Any:
+    return ns.convert(np.eye(op.shape[0], dtype=op.dtype), op.library or "numpy")
+
+
+QUESTIONS: dict[str, Callable[[LinearOperator, np.ndarray], None]] = {
+    "solve": check_solve,
+    "linear_solve": check_linear_solve,
+    "slogdet": check_slogdet,
+    "logdet": check_logdet,
+    "trace": check_trace,
+    "diagonal": check_diagonal,
+    "eigvalsh": check_eigvalsh,
+    "eigh": check_eigh,
+    "factorize": check_factorize,
+}
+NEEDS_INVERSE = ("solve", "linear_solve", "logdet", "factorize")
+NEEDS_SELF_ADJOINT = ("eigh", "eigvalsh")
+
+
+def applies(question: str, facts: Facts) -> bool:
+    """True when the question has an answer for the matrix."""
+    if question == "diagonal":
+        return True
+    if question in NEEDS_SELF_ADJOINT:
+        return facts.is_hermitian
+    return facts.is_square if question == "trace" else facts.is_invertible
+
+
+def questions_and_cases(answered: bool = True) -> list:
+    """(question, case) for every question that has an answer (or has none)."""
+    return [
+        pytest.param(q, *p.values, marks=p.marks, id=f"{q}-{p.id}")
+        for q in QUESTIONS
+        for p in cases(lambda c, q=q: applies(q, c.facts) == answered)
+    ]
+
+
+def asked_for(question: str, op: LinearOperator) -> Any:
+    """Ask the question, with a right-hand side where it needs one."""
+    if question in ("solve", "linear_solve"):
+        return getattr(so, question)(op, operand(op, (op.shape[0], 1)))
+    return getattr(so, question)(op)
+
+
+# ---------------------------------------------------------------------- by rule
+
+@pytest.mark.parametrize(("question", "case"), questions_and_cases())
+def test_by_rule(case: Case, question: str) -> None:
+    op, dense = case.build()
+    if question in NEEDS_SELF_ADJOINT and case.variant.unproven:
+        with pytest.raises(PropertyError, match="declare"):
+            asked_for(question, op)
+        op = so.declare(op, so.SELF_ADJOINT)
+    explained = so.explain(question, op).roads()
+    with roads_taken() as taken:
+        QUESTIONS[question](op, dense)
+    announced = set(explained)
+    for prefix in ("factorize, ", "sum of diagonal, "):
+        announced |= {name.removeprefix(prefix) for name in explained}
+    assert taken[0] == explained[0]
+    assert set(taken) <= announced, "explain did not announce every road"
+
+
+@pytest.mark.parametrize(("question", "case"), questions_and_cases(answered=False))
+def test_without_an_answer(case: Case, question: str) -> None:
+    """A question that makes no sense is refused with the reason."""
+    op, _ = case.build()
+    if not case.facts.is_square:
+        with pytest.raises(ShapeMismatchError, match=r"square.*\(\d+, \d+\)"):
+            asked_for(question, op)
+    elif question in NEEDS_SELF_ADJOINT:
+        with pytest.raises(PropertyError, match="self-adjoint"):
+            asked_for(question, op)
+    elif question == "slogdet":
+        _, logabs = so.slogdet(op)
+        assert host(logabs) < np.log(1e-5)
+    elif question == "logdet":
+        try:
+            assert host(so.logdet(op)) < np.log(1e-5)
+        except PropertyError:
+            pass  # rounding made the determinant negative
+    elif op.library in (None, "numpy"):
+        with pytest.raises((np.linalg.LinAlgError, PrecisionWarning), match="singular|condition"):
+            asked_for(question, op)
+
+
+@pytest.mark.parametrize("case", cases(lambda c: c.dtype in ("float64", "complex64")))
+def test_answers_are_at_home(case: Case) -> None:
+    """Answers live in the operator's library, in its precision."""
+    op, _ = case.build()
+    n = op.shape[0]
+    real = ns.real_dtype(op.dtype)
+    found = {"diagonal": (so.diagonal(op), op.dtype)}
+    if n == op.shape[1]:
+        found["trace"] = (so.trace(op), op.dtype)
+        sign, logabs = so.slogdet(op)
+        found |= {"sign": (sign, op.dtype), "logabsdet": (logabs, real)}
+        if case.facts.is_hermitian and not case.variant.unproven:
+            w, V = so.eigh(op)
+            found |= {"eigenvalues": (w, real), "eigvalsh": (so.eigvalsh(op), real)}
+            assert V.library in (None, op.library or "numpy")
+    for what, (value, dtype) in found.items():
+        if op.library not in (None, "numpy"):
+            assert ns.library_of(value) == op.library, what
+        assert not isinstance(value, (int, float, complex)) or isinstance(value, np.generic), what
+        precision = ns.real_dtype(ns.numpy_dtype(value))
+        assert precision == ns.real_dtype(dtype), what
+        if what in ("diagonal", "trace") and op.weak_kind is None:
+            assert ns.numpy_dtype(value) == dtype, what
+        if dtype.kind == "f":
+            assert ns.numpy_dtype(value).kind == "f", what
+
+
+# ---------------------------------------------------------------------- by policy
+
+
+@pytest.mark.parametrize(("question", "case"), questions_and_cases())
+def test_by_policy(case: Case, question: str) -> None:
+    op, dense = case.build()
+    hidden = opaque(op)
+    if question in NEEDS_SELF_ADJOINT:
+        hidden = so.declare(hidden, so.SELF_ADJOINT)
+    road = so.explain(question, hidden).road
+    expected = {"diagonal": "products with unit vectors", "trace": "sum of diagonal"}
+    if question == "factorize":
+        definite = hidden.properties & so.POSITIVE_DEFINITE
+        assert road == ("dense cholesky" if definite else "dense lu")
+    else:
+        assert road.startswith(expected.get(question, "dense"))
+    with roads_taken() as taken:
+        QUESTIONS[question](hidden, dense)
+    assert taken[0] == road
+
+
+@pytest.mark.parametrize("case", cases(lambda c: c.facts.is_invertible))
+def test_by_iterative_policy(case: Case) -> None:
+    """Over the dense budget, the properties choose the Krylov method."""
+    op, dense = case.build()
+    hidden = opaque(op)
+    method = "gmres"
+    if op.properties & so.POSITIVE_DEFINITE:
+        method = "cg"
+    elif op.properties & so.SELF_ADJOINT:
+        method = "minres"
+    B = operand(op, (len(dense), 2))
+    result = so.linear_solve(hidden, B, max_dense_elements=0)
+    assert result.diagnostics.converged
+    if dense.size:  # nothing is over the budget otherwise
+        assert so.explain("solve", hidden, max_dense_elements=0).road.startswith(method)
+        assert result.diagnostics.method == method
+        assert result.diagnostics.residual_norm <= result.diagnostics.tolerance
+    assert_close(result.x, dense_solve(dense, host(B)), "x")
+
+
+# ---------------------------------------------------------------------- by algorithm
+
+ALGORITHMS = {
+    "cholesky": (so.Cholesky, so.POSITIVE_DEFINITE),
+    "lu": (so.LU, 0),
+    "eigh": (so.Eigh, so.SELF_ADJOINT),
+    "cg": (so.CG, so.POSITIVE_DEFINITE),
+    "minres": (so.MINRES, so.SELF_ADJOINT),
+    "gmres": (so.GMRES, 0),
+    "lsmr": (so.LSMR, 0),
+}
+
+
+def solvable_by(name: str, case: Case) -> bool:
+    _, needs = ALGORITHMS[name]
+    facts = case.facts
+    return (
+        facts.is_invertible
+        and facts.claims & needs == needs
+        and (facts.has_adjoint or name != "lsmr")
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "case"),
+    [
+        pytest.param(name, *p.values, marks=p.marks, id=f"{name}-{p.id}")
+        for name in ALGORITHMS
+        for p in cases(lambda c, name=name: solvable_by(name, c))
+    ],
+)
+def test_by_algorithm(case: Case, name: str) -> None:
+    op, dense = case.build()
+    algorithm, _ = ALGORITHMS[name]
+    single = ns.real_dtype(op.dtype) == np.float32
+    is_direct = name in ("cholesky", "lu", "eigh")
+    chosen = algorithm() if is_direct else algorithm(rtol=1e-6 if single else 1e-12)
+    B = operand(op, (len(dense), 2))
+    with roads_taken() as taken:
+        result = so.linear_solve(op, B, chosen)
+    assert taken == [], "an explicit algorithm bypasses rules and policies"
+    assert result.diagnostics.method == name
+    assert result.diagnostics.converged, result.diagnostics
+    assert_close(result.x, dense_solve(dense, host(B)), "x")
+    assert_close(so.solve(op, B, chosen), host(result.x), "solve and linear_solve")
+
+
+@pytest.mark.parametrize(
+    "case",
+    cases(lambda c: not c.facts.is_square and 0 not in c.facts.shape and c.facts.condition < 20),
+)
+def test_least_squares_by_lsmr(case: Case) -> None:
+    """Rectangular operators: the minimum-norm least-squares solution."""
+    op, dense = case.build()
+    b = operand(op, (op.shape[0], 1))
+    single = ns.real_dtype(op.dtype) == np.float32
+    result = so.LSMR(rtol=1e-7 if single else 1e-13, maxiter=500).run(op, b)
+    expected = np.linalg.lstsq(dense, host(b), rcond=None)[0]
+    assert_close(result.x, expected, "least-squares solution", 1e-3 if single else 1e-8)
