@@ -2,8 +2,6 @@
 # type checkers read it instead of __init__.py: to publish a name, add it here, once.
 # (Relative imports, because lazy_loader understands no others; "X as X" re-exports.)
 
-__version__: str
-
 from . import algorithms as algorithms
 from . import covariances as covariances
 from . import exceptions as exceptions
@@ -15,14 +13,14 @@ from . import properties as properties
 from . import results as results
 from . import solvers as solvers  # type: ignore[attr-defined]
 from . import testing as testing
+from .algorithms.cg import CG as CG
 from .algorithms.direct import LU as LU
 from .algorithms.direct import Cholesky as Cholesky
 from .algorithms.direct import Eigh as Eigh
-from .algorithms.cg import CG as CG
 from .algorithms.gmres import GMRES as GMRES
-from .algorithms.minres import MINRES as MINRES
 from .algorithms.lanczos import Lanczos as Lanczos
 from .algorithms.least_squares import LSMR as LSMR
+from .algorithms.minres import MINRES as MINRES
 from .algorithms.stochastic import SLQ as SLQ
 from .algorithms.stochastic import Hutchinson as Hutchinson
 from .environment import show_config as show_config
@@ -64,3 +62,5 @@ from .properties import REAL as REAL
 from .properties import SELF_ADJOINT as SELF_ADJOINT
 from .properties import UNITARY as UNITARY
 from .properties import UPPER_TRIANGULAR as UPPER_TRIANGULAR
+
+__version__: str

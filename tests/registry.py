@@ -12,9 +12,11 @@ runs over variants x dtypes x libraries; to add an operator is to add its varian
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import inspect
 import itertools
+import pkgutil
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -27,10 +29,11 @@ import scipy.sparse
 
 import structops as so
 from structops import namespace as ns
-from structops.operators import algebra, block, elementary, kronecker, toeplitz
+from structops import operators
 from structops.operators.algebra import Adjoint, Conjugate, Product, Scaled, Sum
 from structops.operators.base import LinearOperator
 from structops.operators.elementary import ScaledIdentity, Sparse
+from structops.operators.fourier import CirculantSection, FourierBasis
 from tests.tools import has_adjoint
 
 DTYPES = ("float32", "float64", "complex64", "complex128")
@@ -228,7 +231,10 @@ def cases(select: Callable[[Case], bool] = lambda case: True, only_default: bool
 def concrete_operators() -> dict[str, type]:
     """Every operator class of the package: what the top level exports and what lies beneath."""
     exported = {name: getattr(so, name) for name in so.__all__ if name[:1].isupper()}
-    modules = (algebra, block, elementary, kronecker, toeplitz)
+    modules = [
+        importlib.import_module(f"structops.operators.{module.name}")
+        for module in pkgutil.iter_modules(operators.__path__)
+    ]
     beneath = {n: c for m in modules for n, c in vars(m).items() if inspect.isclass(c)}
     return {
         name: cls
@@ -904,6 +910,49 @@ def block_circulant_by_transforms(d: Draw) -> tuple:
     c = d.numbers(11, 13) / 143
     c[0, 0] = 2
     return so.BlockCirculant(d.own(c)), circulant_matrix(c)
+
+
+def torus_matrix(spectrum: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
+    """sum_f s[f] exp(2 pi i f (j - k) / L) / prod L for j, k in the corner of a torus."""
+    lengths = spectrum.shape
+    grid = list(np.ndindex(sizes))
+    out = np.zeros((len(grid), len(grid)), complex)
+    for f in np.ndindex(lengths):
+        phase = [sum(2j * np.pi * a * b / n for a, b, n in zip(f, i, lengths, strict=True)) for i in grid]
+        wave = np.exp(phase)
+        out += spectrum[f] * np.outer(wave, wave.conj()) / spectrum.size
+    return out
+
+
+@variant(FourierBasis, excluded=WEAK)
+def fourier_basis(d: Draw) -> tuple:
+    bases = [
+        np.exp(2j * np.pi * np.outer(np.arange(n), np.arange(n)) / n) / np.sqrt(n) for n in (3, 4)
+    ]
+    return FourierBasis((3, 4)), kron(*bases)
+
+
+@variant(CirculantSection)
+def circulant_section(d: Draw) -> tuple:
+    spectrum = d.between(1, 2, 8)
+    if not d.is_complex:
+        spectrum[5:] = spectrum[3:0:-1]  # the spectrum of a real matrix is even
+    dense = torus_matrix(spectrum, (5,))
+    given = spectrum if d.is_complex else spectrum[:5]
+    op = CirculantSection(d.own(given), (5,), (8,), half=not d.is_complex)
+    return op, dense if d.is_complex else dense.real
+
+
+@variant(CirculantSection)
+def circulant_section_of_two_levels(d: Draw) -> tuple:
+    spectrum = d.between(1, 2, 4, 6)
+    if not d.is_complex:
+        mirrored = spectrum[-np.arange(4) % 4][:, -np.arange(6) % 6]
+        spectrum = (spectrum + mirrored) / 2
+    dense = torus_matrix(spectrum, (2, 3))
+    given = spectrum if d.is_complex else spectrum[:, :4]
+    op = CirculantSection(d.own(given), (2, 3), (4, 6), half=not d.is_complex)
+    return op, dense if d.is_complex else dense.real
 
 
 # ---------------------------------------------------------------------- blocks

@@ -9,6 +9,7 @@ import numpy as np
 from structops import namespace as ns
 from structops.linalg.budget import dense_budget, require_dense
 from structops.linalg.dispatch import Road, choose, policy
+from structops.linalg.structure import at_home
 from structops.operators.base import LinearOperator
 from structops.operators.elementary import as_operator
 
@@ -48,7 +49,7 @@ def diagonal(A: Any, *, max_dense_elements: int | None = None) -> Any:
     """
     A = as_operator(A)
     with dense_budget(max_dense_elements):
-        return choose("diagonal", A)()
+        return at_home(A, choose("diagonal", A)())
 
 
 def diagonal_road(A: LinearOperator) -> Road:

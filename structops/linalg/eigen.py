@@ -127,7 +127,7 @@ def _self_adjoint(A: Any) -> LinearOperator:
 def _ascending(result: EighResult) -> EighResult:
     w, V = result.eigenvalues, result.eigenvectors
     xp = ns.array_namespace(w)
-    if bool(xp.all(w[1:] >= w[:-1])):
+    if w.shape[0] == 0 or bool(xp.all(w[1:] >= w[:-1])):
         return result
     order = xp.argsort(w, stable=True)
     columns = Permutation(np.asarray(ns.convert(order, "numpy"))).H

@@ -7,7 +7,7 @@ and ``sqrt_apply`` (see `structops.algorithms.factorization.Factorization`). Rul
 
 from __future__ import annotations
 
-from math import prod
+import math
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,10 @@ import numpy as np
 from structops import namespace as ns
 from structops.algorithms.factorization import Factorization
 from structops.exceptions import NotPositiveDefiniteError
+from structops.linalg.structure import at_home
 from structops.operators.base import LinearOperator
 from structops.operators.elementary import Function
-from structops.operators.kronecker import kron_product
+from structops.operators.kronecker import KroneckerProduct, kron_product
 from structops.results import SlogdetResult
 
 
@@ -76,11 +77,10 @@ class KroneckerFactorization(Factorization):
 
     method = "kronecker"
 
-    def __init__(self, factors: tuple[Factorization, ...], operators: tuple[LinearOperator, ...]):
+    def __init__(self, factors: tuple[Factorization, ...], op: KroneckerProduct):
         self.factors = factors
-        self.operators = operators
-        n = prod(op.shape[0] for op in operators)
-        self.shape = (n, n)
+        self.op = op
+        self.shape = op.shape
 
     def _solve(self, B: Any) -> Any:
         return self._product([f.solve for f in self.factors], B)
@@ -93,12 +93,11 @@ class KroneckerFactorization(Factorization):
         return self._product([f.sqrt_apply for f in self.factors], X)
 
     def slogdet(self) -> SlogdetResult:
-        sizes = [op.shape[0] for op in self.operators]
-        return kronecker_slogdet([f.slogdet() for f in self.factors], sizes)
+        return kronecker_slogdet(self.op, [f.slogdet() for f in self.factors])
 
     def _product(self, products: list[Any], B: Any) -> Any:
         links = tuple(
-            acting(op, product) for op, product in zip(self.operators, products, strict=True)
+            acting(op, product) for op, product in zip(self.op.factors, products, strict=True)
         )
         return kron_product(links, B)
 
@@ -108,10 +107,10 @@ class BlockDiagonalFactorization(Factorization):
 
     method = "block diagonal"
 
-    def __init__(self, blocks: tuple[Factorization, ...]):
+    def __init__(self, blocks: tuple[Factorization, ...], op: LinearOperator):
         self.blocks = blocks
-        n = sum(f.shape[0] for f in blocks)
-        self.shape = (n, n)
+        self.op = op
+        self.shape = op.shape
 
     def _solve(self, B: Any) -> Any:
         return self._stack([f.solve for f in self.blocks], B)
@@ -123,7 +122,7 @@ class BlockDiagonalFactorization(Factorization):
         return self._stack([f.sqrt_apply for f in self.blocks], X)
 
     def slogdet(self) -> SlogdetResult:
-        return combine_slogdets([(f.slogdet(), 1) for f in self.blocks])
+        return combine_slogdets(self.op, [(f.slogdet(), 1) for f in self.blocks])
 
     def _stack(self, products: list[Any], B: Any) -> Any:
         parts, start = [], 0
@@ -139,9 +138,10 @@ class ProductFactorization(Factorization):
 
     method = "product"
 
-    def __init__(self, factors: tuple[Factorization, ...]):
+    def __init__(self, factors: tuple[Factorization, ...], op: LinearOperator):
         self.factors = factors
-        self.shape = factors[0].shape
+        self.op = op
+        self.shape = op.shape
 
     def _solve(self, B: Any) -> Any:
         for factor in self.factors:
@@ -154,7 +154,7 @@ class ProductFactorization(Factorization):
         return B
 
     def slogdet(self) -> SlogdetResult:
-        return combine_slogdets([(f.slogdet(), 1) for f in self.factors])
+        return combine_slogdets(self.op, [(f.slogdet(), 1) for f in self.factors])
 
 
 class ScaledFactorization(Factorization):
@@ -219,35 +219,38 @@ def square_roots_of_values(w: Any) -> Any:
     return xp.sqrt(w)
 
 
-def combine_slogdets(parts: list[tuple[SlogdetResult, int]]) -> SlogdetResult:
-    """det = product of det_i ** power_i."""
-    sign: Any = 1.0
-    total: Any = 0.0
+def combine_slogdets(
+    op: LinearOperator, parts: list[tuple[SlogdetResult, int]]
+) -> SlogdetResult:
+    """det(op) = product of det_i ** power_i."""
+    sign, total = at_home(op, 1.0), at_home(op, 0.0)
     for (part_sign, logabs), power in parts:
         if power:  # 0 * -inf is not 0
-            sign = part_sign**power * sign
-            total = power * logabs + total
+            sign = at_home(op, part_sign) ** power * sign
+            total = power * at_home(op, logabs) + total
     return SlogdetResult(sign, total)
 
 
-def kronecker_slogdet(parts: list[SlogdetResult], sizes: list[int]) -> SlogdetResult:
+def kronecker_slogdet(op: KroneckerProduct, parts: list[SlogdetResult]) -> SlogdetResult:
     """det(A_1 ⊗ ... ⊗ A_d) = prod_i det(A_i) ** (N / n_i)."""
-    N = prod(sizes)
-    return combine_slogdets([(p, N // n if n else 0) for p, n in zip(parts, sizes, strict=True)])
+    N, sizes = op.shape[0], [f.shape[0] for f in op.factors]
+    return combine_slogdets(
+        op, [(part, N // n if n else 0) for part, n in zip(parts, sizes, strict=True)]
+    )
 
 
 def scaled_slogdet(part: SlogdetResult, scalar: Any, size: int) -> SlogdetResult:
     """det(c A) = c ** n det(A)."""
-    xp = ns.array_namespace(part.logabsdet)
-    c = scalar if ns.is_array(scalar) else xp.asarray(scalar, device=ns.device_of(part.logabsdet))
-    modulus = xp.abs(c)
-    value = ns.detached_value(c)
+    value = ns.detached_value(scalar)
     if size and value == 0:
+        xp = ns.array_namespace(part.logabsdet)
         return SlogdetResult(0.0 * part.sign, xp.zeros_like(part.logabsdet) - float("inf"))
     phase = (value / abs(value)) ** size if size else 1.0
-    if not ns.is_complex_scalar(c):
-        phase = complex(phase).real
-    log = ns.astype(xp.log(ns.as_inexact(modulus)), ns.numpy_dtype(part.logabsdet))
+    if not ns.is_array(scalar):
+        return SlogdetResult(part.sign * phase, part.logabsdet + size * math.log(abs(value)))
+    # a 0-d tensor carries its gradient
+    xp = ns.array_namespace(scalar)
+    log = ns.astype(xp.log(xp.abs(ns.as_inexact(scalar))), ns.numpy_dtype(part.logabsdet))
     return SlogdetResult(part.sign * phase, part.logabsdet + size * log)
 
 

@@ -11,6 +11,7 @@ from structops.algorithms.stochastic import SLQ
 from structops.exceptions import PropertyError, ShapeMismatchError
 from structops.linalg.budget import dense_budget, require_dense
 from structops.linalg.dispatch import Road, choose, find_rule, policy
+from structops.linalg.structure import at_home
 from structops.operators.base import LinearOperator
 from structops.operators.elementary import as_operator
 from structops.results import Estimate, SlogdetResult
@@ -50,7 +51,8 @@ def slogdet(A: Any, *, max_dense_elements: int | None = None) -> SlogdetResult:
     """
     A = _square(A, "slogdet")
     with dense_budget(max_dense_elements):
-        return choose("slogdet", A)()
+        sign, logabsdet = choose("slogdet", A)()
+    return SlogdetResult(at_home(A, sign), at_home(A, logabsdet))
 
 
 def logdet(A: Any, *, max_dense_elements: int | None = None) -> Any:

@@ -31,7 +31,7 @@ from structops.linalg.budget import dense_budget, fits_dense
 from structops.linalg.dispatch import Road, choose, find_rule, policy
 from structops.linalg.factor import factorize_dense
 from structops.operators.base import LinearOperator
-from structops.operators.elementary import as_operator
+from structops.operators.elementary import Dense, as_operator
 from structops.properties import POSITIVE_DEFINITE, SELF_ADJOINT
 from structops.results import Diagnostics, SolveResult
 from structops.validation import check_finite
@@ -165,10 +165,15 @@ def _solve_policy(A: LinearOperator) -> Road:
             factorisation.asks,
         )
     if fits_dense(A):
-        return Road(
-            "dense", lambda op, B: factorize_dense(op).solve(B), A, "n^3", (("factorize", A),)
-        )
+        return Road("dense", _dense_solve, A, "n^3", (("factorize", A),))
     return iterative_road(A)
+
+
+def _dense_solve(A: LinearOperator, B: Any) -> Any:
+    if A.library is None:  # a weak operator takes library and precision from B
+        eye = ns.array_namespace(B).eye(B.shape[0], dtype=B.dtype, device=ns.device_of(B))
+        A = Dense(A._apply(eye))._claim(A.properties)
+    return factorize_dense(A).solve(B)
 
 
 def iterative_road(A: LinearOperator, preconditioner: Any = None, note: str = "") -> Road:

@@ -1,6 +1,10 @@
-"""What is certain about an operator beyond its claims: exact tests of dense parts."""
+"""What is certain about an operator beyond its claims, and where answers about it belong."""
 
 from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
 
 from structops import namespace as ns
 from structops.operators.algebra import Scaled, Sum
@@ -42,6 +46,22 @@ def is_self_adjoint(op: LinearOperator) -> bool:
     if isinstance(op, Sum):
         return all(map(_is_real, op.coefficients)) and all(map(is_self_adjoint, op.terms))
     return False
+
+
+def at_home(op: LinearOperator, x: Any) -> Any:
+    """``x``, an answer about a part of ``op``, in the library and precision of ``op``.
+
+    Parts without a library (an identity in a Kronecker product, say) answer in NumPy and in
+    double precision; the whole keeps the library, device and precision of its data.
+    """
+    if op.library is None:
+        return x if ns.is_array(x) else np.asarray(x)[()]
+    x = x if ns.is_array(x) else np.asarray(x)
+    kind = ns.complex_dtype if ns.numpy_dtype(x).kind == "c" else ns.real_dtype
+    x = ns.astype(x, kind(op.dtype))
+    if ns.library_of(x) != op.library:
+        x = ns.convert(x, op.library, op.device)
+    return x[()] if isinstance(x, np.ndarray) else x
 
 
 def _is_real(scalar: object) -> bool:

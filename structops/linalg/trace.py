@@ -9,6 +9,7 @@ from structops.exceptions import ShapeMismatchError
 from structops.linalg.budget import dense_budget
 from structops.linalg.diagonal import diagonal_road
 from structops.linalg.dispatch import Road, choose, policy
+from structops.linalg.structure import at_home
 from structops.operators.base import LinearOperator
 from structops.operators.elementary import as_operator
 
@@ -42,7 +43,7 @@ def trace(A: Any, *, max_dense_elements: int | None = None) -> Any:
     if A.shape[0] != A.shape[1]:
         raise ShapeMismatchError(f"trace needs a square operator, found shape {A.shape}")
     with dense_budget(max_dense_elements):
-        return choose("trace", A)()
+        return at_home(A, choose("trace", A)())
 
 
 @policy("trace")

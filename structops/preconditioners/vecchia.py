@@ -493,7 +493,7 @@ def correlation_scales(
     lookup, tables
         The covariance.
     axes : sequence of ndarray, optional
-        Coordinates along each axis; cell numbers if left out.
+        Coordinates along each axis, shape (n_k,) or (n_k, p_k); cell numbers if left out.
 
     Returns
     -------
@@ -502,15 +502,14 @@ def correlation_scales(
     """
     scales = []
     for k, n in enumerate(lookup.shape):
-        x = np.arange(n) if axes is None else axes[k]
+        x = np.arange(n) if axes is None else np.asarray(axes[k])
         if lookup.kind == "lags":
-            centre = [m - 1 for m in lookup.shape]
-            line: list[Any] = list(centre)
+            line: list[Any] = [m - 1 for m in lookup.shape]
             line[k] = slice(n - 1, None)
-            distance, profile = np.abs(x - x[0]), tables[0][tuple(line)]
+            origin, profile = 0, tables[0][tuple(line)]
         else:
-            middle = n // 2
-            distance, profile = np.abs(x - x[middle]), tables[k][middle]
+            origin, profile = n // 2, tables[k][n // 2]
+        distance = np.linalg.norm((x - x[origin]).reshape(n, -1), axis=1)
         scales.append(_half_distance(distance, profile))
     return np.array(scales)
 
@@ -519,13 +518,14 @@ def _half_distance(distance: np.ndarray, profile: np.ndarray) -> float:
     """First distance at which a covariance profile is half of its value at distance 0."""
     order = np.argsort(distance, kind="stable")
     r, c = distance[order], profile[order] / profile[order[0]]
-    below = np.flatnonzero(c < 0.5)
     if r.size == 1:
         return 1.0
-    j = int(below[0]) if below.size else r.size - 1
-    drop = max(c[0] - c[j], 1e-3) if not below.size else c[j - 1] - c[j]
-    start, height = (0.0, c[0]) if not below.size else (r[j - 1], c[j - 1])
-    return float(start + (height - 0.5) * (r[j] - start) / drop)
+    below = np.flatnonzero(c < 0.5)
+    if below.size:
+        i, j = int(below[0]) - 1, int(below[0])
+    else:  # the line through both ends, with a slope that is not zero
+        i, j = 0, r.size - 1
+    return float(r[i] + (c[i] - 0.5) * (r[j] - r[i]) / max(c[i] - c[j], 1e-3))
 
 
 def _parts(op: LinearOperator) -> tuple[LinearOperator, np.ndarray, float]:

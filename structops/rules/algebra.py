@@ -22,7 +22,7 @@ from structops.linalg.factorizations import (
 )
 from structops.linalg.logdet import slogdet
 from structops.linalg.solve import iterative_road, solve
-from structops.linalg.structure import is_self_adjoint
+from structops.linalg.structure import at_home, is_self_adjoint
 from structops.linalg.trace import trace
 from structops.operators.algebra import Adjoint, Conjugate, Product, Scaled, Sum
 from structops.operators.base import LinearOperator
@@ -150,18 +150,9 @@ def sum_of_traces(op: Sum) -> Any:
 def _weighted_sum(op: Sum, question: Any) -> Any:
     total = None
     for coefficient, term in zip(op.coefficients, op.terms, strict=True):
-        part = _times(coefficient, _in_library_of(op, question(term)))
+        part = _times(coefficient, at_home(op, question(term)))
         total = part if total is None else total + part
     return total
-
-
-def _in_library_of(op: LinearOperator, x: Any) -> Any:
-    """Answers about weak terms, which have no library, in the library of the sum."""
-    if op.library in (None, "numpy") or not hasattr(x, "shape") or ns.library_of(x) == op.library:
-        return x
-    x = op.namespace.asarray(x, device=op.device)
-    dtype = op.dtype if ns.numpy_dtype(x).kind == "c" else ns.real_dtype(op.dtype)
-    return ns.astype(x, dtype)
 
 
 def _shifted(question: str) -> Any:
@@ -220,12 +211,12 @@ def solve_factor_after_factor(op: Product, B: Any) -> Any:
 
 @rule("factorize", Product, when=_all_square, asks=_factors("factorize"))
 def factorize_the_factors(op: Product) -> Factorization:
-    return ProductFactorization(tuple(map(factorize, op.factors)))
+    return ProductFactorization(tuple(map(factorize, op.factors)), op)
 
 
 @rule("slogdet", Product, when=_all_square, asks=_factors("slogdet"))
 def product_of_determinants(op: Product) -> SlogdetResult:
-    return combine_slogdets([(slogdet(f), 1) for f in op.factors])
+    return combine_slogdets(op, [(slogdet(f), 1) for f in op.factors])
 
 
 # ---------------------------------------------------------------------- P K Pᴴ + c I

@@ -13,7 +13,7 @@ from structops.linalg.factor import factorize
 from structops.linalg.factorizations import BlockDiagonalFactorization, combine_slogdets
 from structops.linalg.logdet import slogdet
 from structops.linalg.solve import solve
-from structops.linalg.structure import is_self_adjoint
+from structops.linalg.structure import at_home, is_self_adjoint
 from structops.linalg.trace import trace
 from structops.operators.block import BlockDiagonal
 from structops.results import EighResult, SlogdetResult
@@ -32,13 +32,8 @@ def _self_adjoint(op: BlockDiagonal) -> bool:
 
 
 def _concat(op: BlockDiagonal, parts: list[Any]) -> Any:
-    """One array of answers; those about blocks without a library follow the others."""
-    like = next((p for p in parts if ns.library_of(p) == op.library), parts[0])
-    xp = ns.array_namespace(like)
-    parts = [p if ns.library_of(p) == ns.library_of(like) else xp.asarray(p) for p in parts]
-    dtypes = [ns.numpy_dtype(p) for p in parts]
-    kind = ns.real_dtype if all(d.kind == "f" for d in dtypes) else ns.complex_dtype
-    return xp.concat([ns.astype(p, kind(op.dtype)) for p in parts], axis=0)
+    parts = [at_home(op, part) for part in parts]
+    return ns.array_namespace(parts[0]).concat(parts, axis=0)
 
 
 @rule("solve", BlockDiagonal, when=_square, asks=_blocks("solve"))
@@ -53,12 +48,12 @@ def solve_block_by_block(op: BlockDiagonal, B: Any) -> Any:
 
 @rule("factorize", BlockDiagonal, when=_square, asks=_blocks("factorize"))
 def factorize_the_blocks(op: BlockDiagonal) -> Factorization:
-    return BlockDiagonalFactorization(tuple(map(factorize, op.blocks)))
+    return BlockDiagonalFactorization(tuple(map(factorize, op.blocks)), op)
 
 
 @rule("slogdet", BlockDiagonal, when=_square, asks=_blocks("slogdet"))
 def product_of_block_determinants(op: BlockDiagonal) -> SlogdetResult:
-    return combine_slogdets([(slogdet(b), 1) for b in op.blocks])
+    return combine_slogdets(op, [(slogdet(b), 1) for b in op.blocks])
 
 
 @rule("diagonal", BlockDiagonal, when=_square, asks=_blocks("diagonal"))
@@ -68,7 +63,7 @@ def diagonals_of_the_blocks(op: BlockDiagonal) -> Any:
 
 @rule("trace", BlockDiagonal, when=_square, asks=_blocks("trace"))
 def sum_of_block_traces(op: BlockDiagonal) -> Any:
-    return sum(trace(b) for b in op.blocks)
+    return sum(at_home(op, trace(b)) for b in op.blocks)
 
 
 @rule("eigh", BlockDiagonal, when=_self_adjoint, asks=_blocks("eigh"))

@@ -11,7 +11,7 @@ from structops.algorithms.factorization import Factorization
 from structops.linalg.dispatch import rule
 from structops.linalg.eigen import dense_eigh, dense_eigvalsh
 from structops.linalg.factor import factorize_dense
-from structops.linalg.factorizations import EigenFactorization, slogdet_of_values
+from structops.linalg.factorizations import slogdet_of_values, square_roots_of_values
 from structops.operators.elementary import (
     Dense,
     DiagonalOperator,
@@ -48,10 +48,37 @@ def division_by_the_diagonal(op: DiagonalOperator, B: Any) -> Any:
     return B / ns.astype(d, ns.numpy_dtype(B))[:, None]
 
 
+class DiagonalFactorization(Factorization):
+    """A diagonal operator, which is its own factorisation; weak ones follow the operand."""
+
+    method = "diagonal"
+
+    def __init__(self, op: DiagonalOperator):
+        self.op = op
+        self.shape = op.shape
+        refuse_zeros(values(op))
+
+    def _solve(self, B: Any) -> Any:
+        return division_by_the_diagonal(self.op, self.op._check_operand(B, self.shape[0]))
+
+    def _solve_adjoint(self, B: Any) -> Any:
+        adjoint: Any = self.op.H
+        return division_by_the_diagonal(adjoint, self.op._check_operand(B, self.shape[0]))
+
+    def slogdet(self) -> SlogdetResult:
+        return slogdet_of_values(values(self.op))
+
+    def _sqrt_apply(self, X: Any) -> Any:
+        """The entrywise square root."""
+        X = self.op._check_operand(X, self.shape[0])
+        xp = ns.array_namespace(X)
+        d = self.op.diagonal_values(xp, ns.numpy_dtype(X), ns.device_of(X))
+        return square_roots_of_values(d)[:, None] * X
+
+
 @rule("factorize", DiagonalOperator, cost="n")
 def factorization_of_diagonal(op: DiagonalOperator) -> Factorization:
-    refuse_zeros(values(op))
-    return EigenFactorization(values(op), Identity(op.shape[0]), "diagonal")
+    return DiagonalFactorization(op)
 
 
 def refuse_zeros(d: Any) -> None:
@@ -106,6 +133,11 @@ def zero_is_singular(op: Zero, B: Any) -> Any:
 @rule("factorize", Zero, when=lambda op: op.shape[0] > 0, cost="1")
 def factorization_of_zero(op: Zero) -> Any:
     return zero_is_singular(op, None)
+
+
+@rule("factorize", Zero, cost="1")
+def factorization_of_nothing(op: Zero) -> Factorization:
+    return UnitaryFactorization(op, determinant_of_zero(op))
 
 
 @rule("slogdet", Zero, cost="1")

@@ -40,7 +40,7 @@ from structops.linalg.factorizations import (
 )
 from structops.linalg.logdet import slogdet
 from structops.linalg.solve import solve
-from structops.linalg.structure import is_self_adjoint
+from structops.linalg.structure import at_home, is_self_adjoint
 from structops.linalg.trace import trace
 from structops.operators.algebra import Sum
 from structops.operators.base import LinearOperator
@@ -69,18 +69,8 @@ def _self_adjoint(op: Any) -> bool:
 
 
 def _parts(op: LinearOperator, question: Any) -> list[Any]:
-    """Answers about the factors; those about factors without a library join the others."""
-    answers = [question(f) for f in op.factors]  # type: ignore[attr-defined]
-    if op.library in (None, "numpy"):
-        return answers
-    xp, device = op.namespace, op.device
-    kinds = [ns.complex_dtype if ns.numpy_dtype(a).kind == "c" else ns.real_dtype for a in answers]
-    return [
-        ns.astype(
-            a if ns.library_of(a) == op.library else xp.asarray(a, device=device), k(op.dtype)
-        )
-        for a, k in zip(answers, kinds, strict=True)
-    ]
+    """Answers about the factors, at home in the product."""
+    return [at_home(op, question(f)) for f in op.factors]  # type: ignore[attr-defined]
 
 
 def _outer_product(parts: list[Any]) -> Any:
@@ -114,12 +104,12 @@ def solve_factor_by_factor(op: KroneckerProduct, B: Any) -> Any:
 
 @rule("factorize", KroneckerProduct, when=_square, asks=_factors("factorize"))
 def factorize_the_factors(op: KroneckerProduct) -> Factorization:
-    return KroneckerFactorization(tuple(map(factorize, op.factors)), op.factors)
+    return KroneckerFactorization(tuple(map(factorize, op.factors)), op)
 
 
 @rule("slogdet", KroneckerProduct, when=_square, asks=_factors("slogdet"))
 def size_weighted_determinants(op: KroneckerProduct) -> SlogdetResult:
-    return kronecker_slogdet([slogdet(f) for f in op.factors], [f.shape[0] for f in op.factors])
+    return kronecker_slogdet(op, [slogdet(f) for f in op.factors])
 
 
 @rule("trace", KroneckerProduct, when=_square, asks=_factors("trace"), cost="sum n_i")
@@ -135,7 +125,7 @@ def diagonal_of_kronecker_product(op: KroneckerProduct) -> Any:
 @rule("eigh", KroneckerProduct, when=_self_adjoint, asks=_factors("eigh"), cost="sum n_i^3")
 def eigh_of_kronecker_product(op: KroneckerProduct) -> EighResult:
     parts = [unsorted_eigh(f) for f in op.factors]
-    w = _outer_product(_parts_of(op, [w for w, _ in parts]))
+    w = _outer_product([at_home(op, w) for w, _ in parts])
     return EighResult(w, KroneckerProduct(*(V for _, V in parts)))
 
 
@@ -144,18 +134,13 @@ def eigenvalues_of_kronecker_product(op: KroneckerProduct) -> Any:
     return _outer_product(_parts(op, unsorted_eigvalsh))
 
 
-def _parts_of(op: LinearOperator, answers: list[Any]) -> list[Any]:
-    remaining = iter(answers)
-    return _parts(op, lambda _: next(remaining))
-
-
 # ---------------------------------------------------------------------- A ⊕ B
 
 
 @rule("eigh", KroneckerSum, when=_self_adjoint, asks=_factors("eigh"), cost="sum n_i^3")
 def eigh_of_kronecker_sum(op: KroneckerSum) -> EighResult:
     parts = [unsorted_eigh(f) for f in op.factors]
-    w = _outer_sum(_parts_of(op, [w for w, _ in parts]))
+    w = _outer_sum([at_home(op, w) for w, _ in parts])
     return EighResult(w, KroneckerProduct(*(V for _, V in parts)))
 
 
@@ -547,9 +532,9 @@ def determinant_as_sum(op: KroneckerProductSum) -> SlogdetResult:
 
 @rule("diagonal", KroneckerProductSum, asks=lambda op: [("diagonal", p) for p in op.products])
 def sum_of_diagonals(op: KroneckerProductSum) -> Any:
-    return sum(diagonal(p) for p in op.products)
+    return sum(at_home(op, diagonal(p)) for p in op.products)
 
 
 @rule("trace", KroneckerProductSum, asks=lambda op: [("trace", p) for p in op.products])
 def sum_of_traces(op: KroneckerProductSum) -> Any:
-    return sum(trace(p) for p in op.products)
+    return sum(at_home(op, trace(p)) for p in op.products)

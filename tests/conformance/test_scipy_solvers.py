@@ -157,8 +157,9 @@ def test_svds(case: Case, solver: str) -> None:
     op, dense = case.build()
     v0 = operand(op, (min(dense.shape),), 6)
     with scipys_own_warnings():
-        _, s, _ = sla.svds(op, k=1, solver=solver, v0=v0, tol=1e-10, maxiter=2000)
-    assert np.allclose(s, case.facts.norm, rtol=1e-4 if solver == "lobpcg" else 1e-8)
+        _, s, _ = sla.svds(op, k=1, solver=solver, v0=v0)
+    # lobpcg stops after twenty steps unless told otherwise
+    assert np.allclose(s, case.facts.norm, rtol=2e-2 if solver == "lobpcg" else 1e-8)
 
 
 @on_numpy(lambda c: bool(c.facts.claims & so.SELF_ADJOINT) and c.facts.shape[0] >= 6)
@@ -166,7 +167,7 @@ def test_lobpcg(case: Case) -> None:
     op, dense = case.build()
     X = operand(op, (len(dense), 1), 4)
     with scipys_own_warnings():
-        w, _ = sla.lobpcg(op, X, tol=1e-9, maxiter=1000)
+        w, _ = sla.lobpcg(op, X, tol=1e-7, maxiter=200)
     assert np.allclose(w, np.linalg.eigvalsh(dense)[-1], atol=1e-5 * np.linalg.norm(dense, 2))
 
 

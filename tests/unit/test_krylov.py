@@ -114,6 +114,26 @@ def test_start_elsewhere_reaches_the_solution_and_spares_its_inputs(solver):
     np.testing.assert_array_equal(x0, x0_copy)
 
 
+def test_columns_that_need_different_numbers_of_cycles():
+    A = problem(GMRES)
+    eigenvector = np.linalg.svd(A)[2][0]
+    X = np.stack([random_matrix(60), np.zeros(60), eigenvector, random_matrix(60, seed=5)], axis=1)
+    M = np.linalg.inv(A + 0.1 * random_matrix((60, 60), seed=3))
+    result = GMRES(rtol=1e-10, restart=4, preconditioner=M).run(A, A @ X)
+    assert result.diagnostics.converged, result.diagnostics.message
+    np.testing.assert_allclose(result.x, X, atol=1e-8)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_zero_right_hand_side_has_the_solution_zero_from_any_start(solver):
+    A = problem(solver)
+    B = A @ random_matrix((60, 2))
+    B[:, 1] = 0.0
+    result = solver(rtol=1e-9).run(A, B, x0=np.ones((60, 2)))
+    assert result.diagnostics.converged
+    assert not result.x[:, 1].any()
+
+
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("size", [1e-318, 1e-250, 1e250])
 def test_extreme_right_hand_sides(solver, size):

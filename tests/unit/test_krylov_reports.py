@@ -45,11 +45,15 @@ def test_converged_columns_cost_nothing(solver):
     assert set(A.widths[1:-1]) == {1}
 
 
+@pytest.mark.parametrize("preconditioned", [False, True])
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_reported_residual_is_the_true_one(solver):
+def test_reported_residual_is_the_true_one(solver, preconditioned):
     A = problem(solver)
     B = A @ random_matrix((60, 3))
-    result = solver(rtol=1e-7).run(A, B)
+    options = {}
+    if preconditioned and solver is not LSMR:
+        options["preconditioner"] = np.diag(np.linspace(1, 2, 60))
+    result = solver(rtol=1e-7, **options).run(A, B)
     worst = relative_residuals(A, result.x, B).max()
     np.testing.assert_allclose(result.diagnostics.residual_norm, worst, rtol=1e-6)
     np.testing.assert_allclose(result.diagnostics.residual_history[-1], worst, rtol=0.5)
@@ -123,6 +127,18 @@ def test_cg_solves_the_columns_that_it_can():
     assert relative_residuals(A, result.x, B)[[0, 2]].max() <= 1e-9
 
 
+def test_the_reason_belongs_to_its_column():
+    # the last column leaves first, then the first one, then the middle one
+    A = np.diag([-1.0, *np.linspace(1, 5, 30)])
+    B = np.zeros((31, 3))
+    B[0, 2] = B[1, 0] = 1.0
+    B[1:, 1] = 1.0
+    result = CG().run(A, B)
+    assert "1 of 3" in result.diagnostics.message
+    assert "a direction p with pᴴAp <= 0 was met" in result.diagnostics.message
+    np.testing.assert_array_equal(result.x[:, 2], 0.0)
+
+
 @pytest.mark.parametrize("solver", [CG, MINRES])
 def test_inconsistent_singular_system_fails_with_finite_numbers(solver):
     A = np.diag([0.0, *np.linspace(1, 3, 20)])
@@ -145,7 +161,9 @@ def test_gmres_reports_a_singular_operator():
     A = np.array([[0.0, 1.0], [0.0, 0.0]])
     result = GMRES().run(A, np.array([[1.0], [1.0]]))
     assert not result.diagnostics.converged
-    assert np.all(np.isfinite(result.x))
+    assert "singular on the Krylov space" in result.diagnostics.message
+    assert np.linalg.norm(result.x) < 2
+    np.testing.assert_allclose(result.diagnostics.residual_norm, np.sqrt(0.5))
 
 
 def test_gmres_that_repeats_its_cycles_stops():

@@ -381,8 +381,10 @@ def test_prediction_errors_are_the_squared_pivots(library, dtype, n):
 @pytest.mark.parametrize("dtype", [np.float64, np.complex128])
 def test_determinants_beyond_the_dense_budget(dtype):
     n = 700
-    t = by_name("|theta|^1.5", n) * np.exp(0j * np.arange(n)).astype(dtype)
-    T = so.Toeplitz(t.astype(dtype))
+    t = by_name("|theta|^1.5", n)
+    if np.dtype(dtype).kind == "c":
+        t = t * np.exp(0.3j * np.arange(n))
+    T = so.Toeplitz(t)
     assert so.explain(so.logdet, T).roads() == ["dense"]
     tight = so.explain(so.logdet, T, max_dense_elements=1000)
     assert tight.roads() == ["product of prediction errors"]

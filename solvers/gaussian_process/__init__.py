@@ -1,0 +1,1 @@
+"""Gaussian processes whose covariance matrices have structure."""

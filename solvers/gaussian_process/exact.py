@@ -1,0 +1,185 @@
+"""Complete grid, separable covariance: everything exact from one eigenproblem an axis.
+
+With K_k = Q_k diag(l_k) Q_kᵀ and l the outer product of the l_k, the matrix of all N cells is
+K + s I = Q diag(l + s) Qᵀ, Q = Q_1 ⊗ ... ⊗ Q_d. Costs sum n_k³ + N sum n_k.
+
+References
+----------
+.. [1] Y. Saatçi, *Scalable inference for structured Gaussian process models*, PhD thesis,
+   University of Cambridge, 2011, chapter 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import reduce
+
+import numpy as np
+
+import structops as so
+from structops.covariances import Covariance
+from structops.exceptions import NotPositiveDefiniteError
+from structops.parallel import blas_guard, map_chunks
+from structops.results import Diagnostics
+from structops.solvers.gaussian_process.data import Grid, GridData
+from structops.solvers.gaussian_process.roads import Likelihood, gaussian_nll, least_squares
+
+_SMALL_AXIS = 512
+
+
+class ExactGrid:
+    """Complete grid, separable covariance."""
+
+    name = "exact (Kronecker eigendecomposition)"
+
+    def __init__(self, data: GridData) -> None:
+        self.data = data
+        self._values = np.concatenate([data.y[:, None], data.features], axis=1)  # (N, 1 + q)
+
+    def adapt(self, covariance: Covariance) -> bool:
+        """Nothing to adapt."""
+        return False
+
+    def likelihood(
+        self, covariance: Covariance, noise: float, gradient: bool = False, learning: bool = False
+    ) -> Likelihood:
+        """Exact likelihood and gradient."""
+        with _small_matrices(self.data.grid.shape):
+            return self._likelihood(covariance, noise, gradient)
+
+    def _likelihood(self, covariance: Covariance, noise: float, gradient: bool) -> Likelihood:
+        axes = self.data.grid.axes
+        split = covariance.on_axes(axes)
+        if not gradient:
+            matrices = [f(axis) for f, axis in zip(split.factors, axes, strict=True)]
+            return Likelihood(_Spectrum(matrices, self._values, noise).nll, np.empty(0))
+        pairs = [f.value_and_gradient(axis) for f, axis in zip(split.factors, axes, strict=True)]
+        spectrum = _Spectrum([matrix for matrix, _ in pairs], self._values, noise)
+        by_matrix = spectrum.matrix_gradients()
+        by_param = [
+            sum(np.vdot(by_matrix[k], pairs[k][1][j]) for k, j in places)
+            for places in split.owners
+        ]
+        return Likelihood(spectrum.nll, np.array([*by_param, spectrum.noise_gradient()]))
+
+    def posterior(self, covariance: Covariance, noise: float) -> ExactPosterior:
+        """Condition on the data."""
+        return ExactPosterior(self.data.grid, self._values, covariance, noise)
+
+
+class _Spectrum:
+    """K + noise I in its eigenbasis, and what the likelihood needs there.
+
+    Parameters
+    ----------
+    matrices : sequence of ndarray
+        K_k, shape (n_k, n_k).
+    values : ndarray, shape (N, 1 + q)
+        Data and features of the mean.
+    noise : float
+    """
+
+    def __init__(self, matrices: Sequence[np.ndarray], values: np.ndarray, noise: float) -> None:
+        pairs = _eigenpairs(matrices)
+        self.shape = tuple(matrix.shape[0] for matrix in matrices)
+        self.bases = [vectors for _, vectors in pairs]
+        self.rotation = so.KroneckerProduct(*self.bases)
+        # eigenvalues of a covariance matrix below zero are rounding
+        self.eigenvalues = [np.maximum(values, 0.0) for values, _ in pairs]
+        self.product = reduce(np.multiply.outer, self.eigenvalues).reshape(-1)  # l, shape (N,)
+        self._check_definite(noise)
+        self.inverse = 1.0 / (self.product + noise)  # g
+        rotated = self.rotation.H @ values
+        weighted = self.inverse[:, None] * rotated
+        gram = rotated.T @ weighted
+        self.coefficients = least_squares(gram[1:, 1:], gram[1:, 0])
+        combine = np.concatenate([[1.0], -self.coefficients])
+        self.alpha = weighted @ combine  # Qᵀ (K + noise I)⁻¹ (y - features b)
+        self.nll = gaussian_nll(
+            float(self.alpha @ (rotated @ combine)),
+            -float(np.sum(np.log(self.inverse))),
+            self.product.size,
+        )
+
+    def _check_definite(self, noise: float) -> None:
+        smallest, largest = float(self.product.min()) + noise, float(self.product.max()) + noise
+        if smallest <= self.product.size * np.finfo(float).eps * largest and noise == 0:
+            raise NotPositiveDefiniteError(
+                f"without noise the covariance matrix is numerically singular: its smallest "
+                f"eigenvalue is {smallest:.3g}, its largest {largest:.3g}; give a positive noise",
+                int(np.argmin(self.product)),
+                smallest,
+            )
+
+    def noise_gradient(self) -> float:
+        """Derivative of the nll with respect to the noise variance."""
+        return 0.5 * float(np.sum(self.inverse) - self.alpha @ self.alpha)
+
+    def matrix_gradients(self) -> list[np.ndarray]:
+        """Derivative of the nll with respect to each K_k, entry by entry.
+
+        With the unfoldings A_k, G_k (n_k, N / n_k) of alpha and g and the product p_k of the
+        other axes' eigenvalues, it is Q_k (diag(G_k p_k) - A_k diag(p_k) A_kᵀ) Q_kᵀ / 2.
+        """
+        alpha, inverse = self.alpha.reshape(self.shape), self.inverse.reshape(self.shape)
+        gradients = []
+        for k, basis in enumerate(self.bases):
+            others = [v for j, v in enumerate(self.eigenvalues) if j != k]
+            rest = reduce(np.multiply.outer, others, np.ones(())).reshape(-1)  # p_k
+            A = np.moveaxis(alpha, k, 0).reshape(basis.shape[0], -1)
+            G = np.moveaxis(inverse, k, 0).reshape(basis.shape[0], -1)
+            inner = -(A * rest) @ A.T
+            inner[np.diag_indices_from(inner)] += G @ rest
+            gradients.append(0.5 * basis @ inner @ basis.T)
+        return gradients
+
+
+def _small_matrices(shape: tuple[int, ...]) -> AbstractContextManager[None]:
+    """One BLAS thread for small axes: more would wait for each other longer than they compute."""
+    return blas_guard() if max(shape) <= _SMALL_AXIS else nullcontext()
+
+
+def _eigenpairs(matrices: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Eigenvalues and eigenvectors of every matrix; small ones side by side."""
+    if max(matrix.shape[0] for matrix in matrices) > _SMALL_AXIS:
+        return [tuple(np.linalg.eigh(matrix)) for matrix in matrices]
+    with blas_guard():
+        return map_chunks(lambda k, _: tuple(np.linalg.eigh(matrices[k])), len(matrices), 1)
+
+
+class ExactPosterior:
+    """Posterior on a complete grid, in the eigenbasis of the covariance."""
+
+    def __init__(
+        self, grid: Grid, values: np.ndarray, covariance: Covariance, noise: float
+    ) -> None:
+        self._grid = grid
+        self._factors = covariance.on_axes(grid.axes).factors
+        self._matrices = [f(axis) for f, axis in zip(self._factors, grid.axes, strict=True)]
+        self._spectrum = _Spectrum(self._matrices, values, noise)
+        self.coefficients = self._spectrum.coefficients
+        self.diagnostics = Diagnostics(method="exact", message="eigendecomposition of each axis")
+
+    def mean(self, target: Grid | None = None) -> np.ndarray:
+        """K* alpha, with K* a Kronecker product of rectangular matrices."""
+        return so.KroneckerProduct(*self._rotated_cross(target)) @ self._spectrum.alpha
+
+    def variance(self, target: Grid | None = None) -> np.ndarray:
+        """k** - (V ∘ V) g with V = K* Q: one more Kronecker product."""
+        axes = (target or self._grid).axes
+        prior = reduce(
+            np.multiply.outer, [f.diag(axis) for f, axis in zip(self._factors, axes, strict=True)]
+        )
+        squares = [V * V for V in self._rotated_cross(target)]
+        explained = so.KroneckerProduct(*squares) @ self._spectrum.inverse
+        return np.maximum(prior.reshape(-1) - explained, 0.0)
+
+    def _rotated_cross(self, target: Grid | None) -> list[np.ndarray]:
+        """V_k = K_k(target, data) Q_k for each axis."""
+        if target is None:
+            cross = self._matrices
+        else:
+            pairs = zip(target.axes, self._grid.axes, strict=True)
+            cross = [f(new, old) for f, (new, old) in zip(self._factors, pairs, strict=True)]
+        return [matrix @ basis for matrix, basis in zip(cross, self._spectrum.bases, strict=True)]

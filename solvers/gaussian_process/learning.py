@@ -1,0 +1,125 @@
+"""Maximum marginal likelihood, for any road."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize
+
+from structops.exceptions import NotPositiveDefiniteError
+
+#: Value and gradient of the negative log-likelihood at theta.
+Objective = Callable[[np.ndarray], tuple[float, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """Best point an optimiser has seen.
+
+    Attributes
+    ----------
+    theta : ndarray, shape (p,)
+    nll : float
+    converged : bool
+    iterations, evaluations : int
+    message : str
+        The optimiser's own words.
+    """
+
+    theta: np.ndarray
+    nll: float
+    converged: bool
+    iterations: int
+    evaluations: int
+    message: str
+
+
+class _BestSeen:
+    """Counts evaluations, remembers the best, and survives indefinite matrices."""
+
+    def __init__(self, objective: Objective) -> None:
+        self._objective = objective
+        self.evaluations = 0
+        self.theta: np.ndarray | None = None
+        self.nll = np.inf
+        self._worst = -np.inf
+        self._failure: NotPositiveDefiniteError | None = None
+
+    def __call__(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        self.evaluations += 1
+        try:
+            nll, gradient = self._objective(theta)
+        except NotPositiveDefiniteError as error:
+            nll, gradient, self._failure = np.nan, np.zeros_like(theta), error
+        if not (np.isfinite(nll) and np.all(np.isfinite(gradient))):
+            return self._wall(theta)
+        self._worst = max(self._worst, nll)
+        if nll < self.nll:
+            self.nll, self.theta = nll, theta.copy()
+        return nll, gradient
+
+    def _wall(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        """A value above all seen, rising away from the best point: the line search steps back."""
+        if self.theta is None:
+            raise self._failure or NotPositiveDefiniteError(
+                "the likelihood is not finite at the starting hyperparameters; start with a larger "
+                "noise variance"
+            )
+        nll = self._worst + 1.0 + abs(self._worst)
+        away = theta - self.theta
+        return nll, (nll - self.nll) * away / max(float(away @ away), 1e-300)
+
+
+def minimise(
+    objective: Objective,
+    start: np.ndarray,
+    bounds: np.ndarray,
+    *,
+    max_iter: int,
+    tol: float,
+    callback: Callable[[np.ndarray, float], None] | None = None,
+) -> Optimum:
+    """Minimise with L-BFGS-B inside bounds.
+
+    Parameters
+    ----------
+    objective : callable
+    start : ndarray, shape (p,)
+        Moved inside the bounds if outside.
+    bounds : ndarray, shape (p, 2)
+    max_iter : int
+    tol : float
+        Stop when an iteration lowers the objective by less than ``tol * max(1, |objective|)``.
+    callback : callable, optional
+        Called as ``callback(theta, nll)`` after every iteration.
+
+    Raises
+    ------
+    NotPositiveDefiniteError
+        If the objective fails at the start.
+    """
+    best = _BestSeen(objective)
+    start = np.clip(start, bounds[:, 0], bounds[:, 1])
+    if start.size == 0 or max_iter == 0:
+        best(start)
+        return Optimum(start, best.nll, True, 0, best.evaluations, "nothing to learn")
+
+    def after_iteration(intermediate_result: object) -> None:
+        if callback is not None:
+            callback(intermediate_result.x, float(intermediate_result.fun))  # type: ignore[attr-defined]
+
+    result = minimize(
+        best,
+        start,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=bounds,
+        callback=after_iteration,
+        options={"maxiter": max_iter, "ftol": tol, "gtol": 1e-8},
+    )
+    assert best.theta is not None
+    converged = bool(result.success) and float(result.fun) <= best.nll
+    message = str(result.message)
+    return Optimum(best.theta, best.nll, converged, int(result.nit), best.evaluations, message)
