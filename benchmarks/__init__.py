@@ -1,1 +1,1 @@
-"""Side-by-side benchmarks: ``python -m benchmarks NAME``."""
+"""Side-by-side timings: ``python -m benchmarks --help``."""

@@ -1,260 +1,362 @@
-"""Fair side-by-side timing: one process, interleaved, correctness before time.
+"""Fair side-by-side timings.
 
-A benchmark is a module of this package with ``run(quick: bool) -> list[Table]``. Inside::
+A benchmark is a module of this package with
 
-    table = Table("kron_apply", ["8^6", ...])
-    results = compare(
-        {"structops": lambda: ours(x), "numpy": lambda: theirs(x)},
-        reference=expected,               # asserted for every contestant before timing
-    )
-    table.add("8^6, K=1", results)
+``TITLE``
+    one line for the table's head,
+``problems(quick)``
+    a generator of :class:`Problem`, each with the contestants as functions without arguments; the
+    first contestant is ours. With ``quick`` it yields a few small ones.
 
-A contestant that cannot run is reported with its reason; a lost row stands in the table like a
-won one.
+and, if wanted, ``NOTES``, a paragraph printed under the table (say here why a row is lost), and
+``THREADS``, the numbers of threads to run with (default: 1 and 2). For example::
+
+    TITLE = "Sorting"
+
+    def problems(quick):
+        for n in (10**4, 10**5, 10**6):
+            x = np.random.default_rng(0).standard_normal(n)
+            yield Problem(
+                label=f"n = {n}",
+                contestants={"ours": lambda x=x: so.sort(x), "NumPy": lambda x=x: np.sort(x)},
+                series="sort", size=n, order="n log n",
+            )
+
+The harness does the rest. All contestants live in one process with the same number of threads. Each
+is called once (timed apart: imports, compilation), its answer is compared with the first
+contestant's or with ``Problem.expected`` and an error ends the run. Then they take turns; a turn
+is one untimed call, which brings caches and the memory allocator into this contestant's state, and
+several timed ones. The table has medians, the spread (half the distance between the quartiles),
+ratios to the fastest peer, their geometric mean, and the fitted exponent of every series of sizes.
 """
 
 from __future__ import annotations
 
-import json
+import math
 import os
 import platform
-import statistics
+import sys
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from datetime import date
-from importlib import metadata
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_info, threadpool_limits
+
+PEERS = (
+    "structops numpy scipy numba torch linear_operator gpytorch cola-ml pyfastkron pylops "
+    "scikit-learn"
+).split()
 
 
-@dataclass
-class Timing:
-    """Seconds of one contestant: first call apart (compilation, caches), then the median."""
-
-    first: float = float("nan")
-    median: float = float("nan")
-    best: float = float("nan")
-    spread: float = float("nan")
-    error: str = ""
-
-
-@dataclass
-class Table:
-    """Rows of timings under one title, with a note on what was measured."""
-
-    title: str
-    note: str = ""
-    rows: list[tuple[str, dict[str, Timing], dict[str, Any]]] = field(default_factory=list)
-
-    def add(self, label: str, timings: dict[str, Timing], **figures: Any) -> None:
-        self.rows.append((label, timings, figures))
-        cells = ", ".join(f"{k} {format_seconds(t)}" for k, t in timings.items())
-        extra = ", ".join(f"{k} {v}" for k, v in figures.items())
-        print(f"  {label}: {cells}{'; ' if cells and extra else ''}{extra}", flush=True)
-
-    def markdown(self) -> str:
-        contestants = list(dict.fromkeys(k for _, t, _ in self.rows for k in t))
-        figures = list(dict.fromkeys(k for _, _, f in self.rows for k in f))
-        head = ["", *contestants, *figures]
-        lines = [f"### {self.title}", ""]
-        if self.note:
-            lines += [self.note, ""]
-        lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-        for label, timings, values in self.rows:
-            cells = [format_seconds(timings[c]) if c in timings else "" for c in contestants]
-            cells += [str(values.get(f, "")) for f in figures]
-            lines.append("| " + " | ".join([label, *cells]) + " |")
-        return "\n".join([*lines, ""])
-
-
-def compare(
-    contestants: dict[str, Callable[[], Any]],
-    reference: Any = None,
-    rtol: float = 1e-9,
-    seconds: float = 1.0,
-    repeats: int = 50,
-    check: Callable[[str, Any], None] | None = None,
-) -> dict[str, Timing]:
-    """Run every contestant once for correctness, then all in turn until time is up.
+@dataclass(frozen=True)
+class Problem:
+    """One row of the table.
 
     Parameters
     ----------
-    contestants : dict of callables
-    reference : array, optional
-        Every result must equal it to ``rtol`` of its largest entry.
-    seconds : float
-        Time to spend on each contestant, about.
-    repeats : int
-        Most rounds.
-    check : callable, optional
-        Called with (name, result) instead of the comparison; raises AssertionError.
+    label : str
+        What is computed.
+    contestants : mapping of str to callable
+        Functions without arguments; the first is ours, the others are peers.
+    expected : array or callable, optional
+        The right answer (or a function that computes it); default: our answer, with which every
+        peer then has to agree.
+    rtol : float
+        Allowed difference in norm, relative to the norm of the answer.
+    answer : callable
+        Turns what a contestant returns into a NumPy array to compare.
+    flops : float, optional
+        Work of one call; the table then shows Gflop/s instead of milliseconds.
+    skipped : mapping of str to str
+        Peers that do not take part, and why.
+    series, size, order
+        Rows of one ``series`` differ in ``size``; ``order`` is the claimed cost, such as "n log n".
     """
-    timings: dict[str, Timing] = {}
-    for name, call in contestants.items():
-        started = time.perf_counter()
-        try:
-            result = call()
-            first = time.perf_counter() - started
-            if check is not None:
-                check(name, result)
-            elif reference is not None:
-                assert_equal(name, result, reference, rtol)
-        except Exception as error:
-            timings[name] = Timing(error=f"{type(error).__name__}: {str(error)[:80]}")
-            continue
-        timings[name] = Timing(first=first)
-    running = {k: contestants[k] for k, t in timings.items() if not t.error}
-    samples: dict[str, list[float]] = {k: [] for k in running}
-    loops = {k: max(1, int(2e-4 / max(once(c), 1e-9))) for k, c in running.items()}
-    deadline = time.perf_counter() + seconds * max(len(running), 1)
-    for round_ in range(repeats):
-        for name, call in running.items():
-            started = time.perf_counter()
-            for _ in range(loops[name]):
-                call()
-            samples[name].append((time.perf_counter() - started) / loops[name])
-        if round_ >= 4 and time.perf_counter() > deadline:
-            break
-    for name, values in samples.items():
-        t = timings[name]
-        t.median, t.best = statistics.median(values), min(values)
-        quartiles = np.percentile(values, [25, 75])
-        t.spread = float(quartiles[1] - quartiles[0]) / t.median
-    return timings
+
+    label: str
+    contestants: Mapping[str, Callable[[], Any]]
+    expected: Any = None
+    rtol: float = 1e-10
+    answer: Callable[[Any], np.ndarray] = np.asarray
+    flops: float | None = None
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    series: str | None = None
+    size: float | None = None
+    order: str | None = None
 
 
-def once(call: Callable[[], Any]) -> float:
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
+@dataclass(frozen=True)
+class Timing:
+    """Seconds per call of one contestant in one problem."""
+
+    median: float
+    spread: float
+    minimum: float
+    first_call: float
+    calls: int
 
 
-def assert_equal(name: str, found: Any, expected: Any, rtol: float) -> None:
-    found, expected = np.asarray(found).ravel(), np.asarray(expected).ravel()
-    assert found.shape == expected.shape, f"{name}: shape {found.shape}, not {expected.shape}"
-    error = float(np.max(np.abs(found - expected), initial=0.0))
-    scale = float(np.max(np.abs(expected), initial=0.0))
-    assert error <= rtol * scale, f"{name}: relative error {error / scale:.2e} > {rtol:.0e}"
+@dataclass(frozen=True)
+class Row:
+    """What was measured for one problem with one number of threads."""
+
+    label: str
+    threads: int
+    timings: dict[str, Timing]
+    skipped: dict[str, str]
+    flops: float | None
+    series: str | None
+    size: float | None
+    order: str | None
+
+    @property
+    def ours(self) -> str:
+        """Name of the first contestant."""
+        return next(iter(self.timings))
+
+    def ratio(self, peer: str | None = None) -> float | None:
+        """Time of ``peer`` (default: the fastest one) over ours: above 1 we are faster."""
+        others = {n: t.median for n, t in self.timings.items() if n != self.ours}
+        if not others or (peer is not None and peer not in others):
+            return None
+        theirs = min(others.values()) if peer is None else others[peer]
+        return theirs / self.timings[self.ours].median
 
 
-def threads(count: int) -> AbstractContextManager[Any]:
-    """Limit BLAS, and PyTorch where it is installed, to ``count`` threads.
-
-    The pool of structops is sized at its first use by STRUCTOPS_NUM_THREADS, so a benchmark of
-    two thread counts starts one process for each: ``OMP_NUM_THREADS=1 python -m benchmarks ...``.
-    """
-    from threadpoolctl import threadpool_limits
-
+@contextmanager
+def pinned(threads: int) -> Iterator[None]:
+    """Give every library that takes part the same number of threads."""
+    name = "STRUCTOPS_NUM_THREADS"
+    before = os.environ.get(name)
+    os.environ[name] = str(threads)
+    torch = sys.modules.get("torch")
+    torch_before = torch.get_num_threads() if torch else None
+    if torch:
+        torch.set_num_threads(threads)
     try:
-        import torch
-    except ImportError:
-        pass
-    else:
-        torch.set_num_threads(count)
-    return threadpool_limits(count)
+        with threadpool_limits(threads):
+            yield
+    finally:
+        if torch:
+            torch.set_num_threads(torch_before)
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
-def geometric_mean(values: list[float]) -> float:
-    return float(np.exp(np.mean(np.log(values))))
+def measure(problem: Problem, threads: int, seconds: float = 2.0) -> Row:
+    """Check all contestants, then time them in turns for about ``seconds`` each."""
+    timings = {}
+    with pinned(threads):
+        first = _first_calls(problem)
+        samples = _take_turns(problem, first, seconds)
+    for name, calls in samples.items():
+        low, median, high = np.quantile(calls, [0.25, 0.5, 0.75])
+        timings[name] = Timing(
+            float(median), float(high - low) / 2, min(calls), first[name], len(calls)
+        )
+    return Row(
+        problem.label,
+        threads,
+        timings,
+        dict(problem.skipped),
+        problem.flops,
+        problem.series,
+        problem.size,
+        problem.order,
+    )
 
 
-def slope(sizes: list[int], seconds: list[float]) -> float:
-    """Exponent p of the fit seconds ~ sizes**p."""
+def _first_calls(problem: Problem) -> dict[str, float]:
+    """Seconds of the first call of every contestant; the answers are compared."""
+    seconds = {}
+    expected = problem.expected() if callable(problem.expected) else problem.expected
+    for name, run in problem.contestants.items():
+        start = time.perf_counter()
+        result = run()
+        seconds[name] = time.perf_counter() - start
+        answer = problem.answer(result)
+        if expected is None:
+            expected = answer
+            continue
+        error = np.linalg.norm(np.ravel(answer) - np.ravel(expected))
+        bound = problem.rtol * np.linalg.norm(expected)
+        if not error <= bound:
+            raise AssertionError(
+                f"{problem.label}: the answer of {name} is off by {error:.3g} in norm; "
+                f"{bound:.3g} is allowed. Nothing is timed before the answers agree."
+            )
+    return seconds
+
+
+def _take_turns(
+    problem: Problem, first: Mapping[str, float], seconds: float, turns: int = 5
+) -> dict[str, list[float]]:
+    samples: dict[str, list[float]] = {name: [] for name in problem.contestants}
+    for turn in range(turns):
+        for name, run in problem.contestants.items():
+            if turn > 0 and sum(samples[name]) > seconds:
+                continue
+            if first[name] < seconds:  # the warm-up call; the first call was one for slow peers
+                run()
+            end = time.perf_counter() + seconds / turns
+            while True:
+                start = time.perf_counter()
+                run()
+                stop = time.perf_counter()
+                samples[name].append(stop - start)
+                if stop >= end:
+                    break
+    return samples
+
+
+def geometric_mean(values: Sequence[float]) -> float:
+    """Geometric mean of positive numbers."""
+    return math.exp(sum(map(math.log, values)) / len(values))
+
+
+def slope(sizes: Sequence[float], seconds: Sequence[float]) -> float:
+    """Exponent p of the least-squares fit ``seconds = c * sizes**p``."""
     return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
 
 
-def peak_memory() -> float:
-    """Peak resident memory of this process so far, in GiB."""
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
-def format_seconds(t: Timing) -> str:
-    if t.error:
-        return t.error
-    for unit, factor in (("s", 1.0), ("ms", 1e3), ("us", 1e6)):
-        if t.median * factor >= 1 or unit == "us":
-            return f"{t.median * factor:.3g} {unit}"
-    raise AssertionError("unreachable")
-
-
-def environment() -> dict[str, Any]:
-    """Versions, processor, threads and BLAS kernels: what a figure is worth nothing without."""
-    import scipy.linalg  # noqa: F401
-    from threadpoolctl import threadpool_info
-
-    from structops.parallel import num_threads
-
-    packages = (
-        "structops", "numpy", "scipy", "numba", "torch", "gpytorch", "linear_operator", "cola-ml",
-        "pylops", "pyfastkron",
-    )  # fmt: skip
-    versions = {}
-    for package in packages:
+def describe_machine() -> dict[str, Any]:
+    """Date, processor, BLAS and versions; nothing that names a host or a folder."""
+    versions = {"python": platform.python_version()}
+    for package in PEERS:
         try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
+            versions[package] = version(package)
+        except PackageNotFoundError:
             continue
+    blas = sorted(
+        {
+            f"{lib['internal_api']} {lib['version']} ({lib.get('architecture', 'unknown core')})"
+            for lib in threadpool_info()
+            if lib["user_api"] == "blas"
+        }
+    )
     return {
-        "date": date.today().isoformat(),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "processor": _processor(),
         "cores": os.cpu_count(),
-        "threads": num_threads(),
-        "python": platform.python_version(),
-        "blas": sorted({
-            f"{i.get('internal_api')} {i.get('version')} {i.get('architecture', '')}".strip()
-            for i in threadpool_info()
-            if i.get("user_api") == "blas"
-        }),
+        "system": platform.system(),
+        "blas": blas,
         "versions": versions,
     }
 
 
 def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            for line in lines:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if not info.exists():
+        return platform.processor() or platform.machine()
+    fields = dict.fromkeys(("model name", "cpu family", "model"), "")
+    flags = ""
+    for line in info.read_text().split("\n\n")[0].splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in fields:
+            fields[key.strip()] = value.strip()
+        if key.strip() == "flags":
+            flags = ", AVX-512" if "avx512f" in value else ", AVX2" if "avx2" in value else ""
+    return f"{fields['model name']} (family {fields['cpu family']}, model {fields['model']}{flags})"
 
 
-def report(name: str, tables: list[Table], file: str) -> None:
-    """Write tables as markdown (``.md``) or JSON (``.json``) with the environment."""
-    env = environment()
-    if file.endswith(".json"):
-        data = {
-            "benchmark": name,
-            "environment": env,
-            "tables": [
-                {
-                    "title": t.title,
-                    "note": t.note,
-                    "rows": [
-                        {"label": label, "timings": {k: asdict(v) for k, v in ts.items()}, **f}
-                        for label, ts, f in t.rows
-                    ],
-                }
-                for t in tables
-            ],
-        }
-        with open(file, "w", encoding="utf-8") as out:
-            json.dump(data, out, indent=1)
-        return
-    versions = ", ".join(f"{k} {v}" for k, v in env["versions"].items())
+def table(rows: Sequence[Row]) -> str:
+    """The rows as a Markdown table, which reads well on a terminal too."""
+    names = list(dict.fromkeys(name for row in rows for name in row.timings))
+    names += [n for n in dict.fromkeys(n for row in rows for n in row.skipped) if n not in names]
+    unit = "Gflop/s" if all(row.flops for row in rows) else "ms"
     head = [
-        f"# {name}",
-        "",
-        f"`python -m benchmarks {name}`, {env['date']}: {env['processor']}, {env['cores']} cores, "
-        f"{env['threads']} thread(s), Python {env['python']}, {'; '.join(env['blas'])}; {versions}. "
-        "Medians of interleaved runs in one process, after a first call that is not counted.",
-        "",
+        "problem",
+        "threads",
+        *(f"{name} [{unit}]" for name in names),
+        "spread",
+        "x fastest peer",
     ]
-    with open(file, "w", encoding="utf-8") as out:
-        out.write("\n".join(head) + "\n" + "\n".join(t.markdown() for t in tables))
+    lines = [head]
+    for row in rows:
+        cells = [row.label, str(row.threads)]
+        cells += [_cell(row, name, unit) for name in names]
+        ours = row.timings[row.ours]
+        ratio = row.ratio()
+        cells += [f"{ours.spread / ours.median:.0%}", "" if ratio is None else f"{ratio:.2f}"]
+        lines.append(cells)
+    widths = [max(len(line[k]) for line in lines) for k in range(len(head))]
+    lines.insert(1, ["-" * width for width in widths])
+    return "\n".join(
+        "| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |"
+        for line in lines
+    )
+
+
+def _cell(row: Row, name: str, unit: str) -> str:
+    if name not in row.timings:
+        return row.skipped.get(name, "")
+    seconds = row.timings[name].median
+    return f"{row.flops / seconds / 1e9:.1f}" if unit == "Gflop/s" else f"{1e3 * seconds:.4g}"
+
+
+def summary(rows: Sequence[Row]) -> list[str]:
+    """Geometric means, worst rows and fitted exponents, one sentence each."""
+    lines = []
+    for threads in dict.fromkeys(row.threads for row in rows):
+        chosen = [row for row in rows if row.threads == threads]
+        peers = [None, *dict.fromkeys(n for row in chosen for n in row.timings if n != row.ours)]
+        for peer in peers:
+            ratios = {row.label: row.ratio(peer) for row in chosen if row.ratio(peer)}
+            if not ratios:
+                continue
+            worst = min(ratios, key=ratios.__getitem__)
+            lines.append(
+                f"{threads} thread(s), against {peer or 'the fastest peer of each row'}: "
+                f"{geometric_mean(list(ratios.values())):.2f}x in the geometric mean, "
+                f"worst {ratios[worst]:.2f}x ({worst})"
+            )
+        for series in dict.fromkeys(row.series for row in chosen if row.series):
+            members = [row for row in chosen if row.series == series and row.size]
+            if len(members) < 3:
+                continue
+            fits = (
+                f"{name} {slope([r.size for r in members], times):.2f}"
+                for name in members[0].timings
+                if (times := [r.timings[name].median for r in members if name in r.timings])
+                and len(times) == len(members)
+            )
+            lines.append(
+                f"{threads} thread(s), {series}: fitted exponents {', '.join(fits)}"
+                + (f"; claimed {members[0].order}" if members[0].order else "")
+            )
+    return lines
+
+
+def report(title: str, notes: str, command: str, rows: Sequence[Row]) -> str:
+    """The page written by ``--markdown``."""
+    machine = describe_machine()
+    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    first = {row.ours: max(r.timings[r.ours].first_call for r in rows) for row in rows[:1] if rows}
+    compile_time = "".join(f" Longest first call of {n}: {s:.2f} s." for n, s in first.items())
+    parts = [
+        f"# {title}",
+        f"Written by `{command}` on {machine['date']}. Processor: {machine['processor']}, "
+        f"{machine['cores']} cores, {machine['system']}. BLAS: {'; '.join(machine['blas'])}. "
+        f"Versions: {versions}.",
+        "Medians of interleaved calls in one process; *spread* is half the distance between the "
+        "quartiles of our times; the last column is the time of the fastest peer over ours."
+        + compile_time,
+        table(rows),
+        "\n".join(f"* {line}" for line in summary(rows)),
+    ]
+    if notes:
+        parts.append(notes.strip())
+    return "\n\n".join(parts) + "\n"
+
+
+def as_json(title: str, rows: Sequence[Row]) -> dict[str, Any]:
+    """Everything that was measured, ready for :func:`json.dump`."""
+    return {"title": title, "machine": describe_machine(), "rows": [asdict(row) for row in rows]}

@@ -33,7 +33,7 @@ from structops import operators
 from structops.operators.algebra import Adjoint, Conjugate, Product, Scaled, Sum
 from structops.operators.base import LinearOperator
 from structops.operators.elementary import ScaledIdentity, Sparse
-from structops.operators.fourier import CirculantSection, FourierBasis
+from structops.operators.fourier import CirculantSection, FourierBasis, SineSection
 from tests.tools import has_adjoint
 
 DTYPES = ("float32", "float64", "complex64", "complex128")
@@ -953,6 +953,14 @@ def circulant_section_of_two_levels(d: Draw) -> tuple:
     given = spectrum if d.is_complex else spectrum[:, :4]
     op = CirculantSection(d.own(given), (2, 3), (4, 6), half=not d.is_complex)
     return op, dense if d.is_complex else dense.real
+
+
+@variant(SineSection, dtypes=("float32", "float64"))
+def sine_section(d: Draw) -> tuple:
+    s, n, N = d.between(1, 2, 7), 5, 7
+    j = np.arange(1, N + 1)
+    basis = np.sqrt(2 / (N + 1)) * np.sin(np.pi * np.outer(j, j) / (N + 1))
+    return SineSection(d.own(s), n), (basis * s @ basis)[:n, :n]
 
 
 # ---------------------------------------------------------------------- blocks

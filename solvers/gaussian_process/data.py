@@ -192,7 +192,9 @@ def _check_distinct(k: int, axis: np.ndarray) -> None:
     repeated = np.flatnonzero(first[inverse.ravel()] != np.arange(axis.shape[0]))
     if repeated.size:
         j = int(repeated[0])
-        raise ValueError(f"axis {k} repeats the point {axis[j]} at position {j}; points must differ")
+        raise ValueError(
+            f"axis {k} repeats the point {axis[j]} at position {j}; points must differ"
+        )
 
 
 def read_values(grid: Grid, values: Any, mask: Any = None) -> tuple[np.ndarray, np.ndarray]:
@@ -233,9 +235,7 @@ def read_values(grid: Grid, values: Any, mask: Any = None) -> tuple[np.ndarray, 
                 f"{mask.dtype} of shape {mask.shape}"
             )
         observed &= mask
-    _refuse(
-        observed & np.isinf(values), "values", values, "observed values must be finite or NaN"
-    )
+    _refuse(observed & np.isinf(values), "values", values, "observed values must be finite or NaN")
     cells = np.flatnonzero(observed)
     if cells.size == 0:
         why = "every value is NaN" if mask is None else "every value is NaN or masked out"

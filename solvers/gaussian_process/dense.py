@@ -121,7 +121,10 @@ class DensePosterior:
     def mean(self, target: Grid | None = None) -> np.ndarray:
         """K* alpha."""
         return np.concatenate(
-            [self._covariance(x, self._points) @ self._solution.alpha for x in self._batches(target)]
+            [
+                self._covariance(x, self._points) @ self._solution.alpha
+                for x in self._batches(target)
+            ]
         )
 
     def variance(self, target: Grid | None = None) -> np.ndarray:

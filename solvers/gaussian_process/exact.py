@@ -58,8 +58,7 @@ class ExactGrid:
         spectrum = _Spectrum([matrix for matrix, _ in pairs], self._values, noise)
         by_matrix = spectrum.matrix_gradients()
         by_param = [
-            sum(np.vdot(by_matrix[k], pairs[k][1][j]) for k, j in places)
-            for places in split.owners
+            sum(np.vdot(by_matrix[k], pairs[k][1][j]) for k, j in places) for places in split.owners
         ]
         return Likelihood(spectrum.nll, np.array([*by_param, spectrum.noise_gradient()]))
 

@@ -33,9 +33,7 @@ class LagTables:
         self.grid = grid
         self.lookup = GridLookup(grid.shape, "lags")
         self.spacings = spacings
-        self._lags = np.ix_(
-            *(h * np.arange(n) for h, n in zip(spacings, grid.shape, strict=True))
-        )
+        self._lags = np.ix_(*(h * np.arange(n) for h, n in zip(spacings, grid.shape, strict=True)))
 
     def __call__(self, covariance: Covariance) -> Tables:
         """The tables of a covariance."""

@@ -119,7 +119,9 @@ class VecchiaRoad:
             return Likelihood(result.nll, np.empty(0))
         tables, chain = self.tables.with_chain(covariance)
         result = plan.likelihood(tables, noise, y, features, gradient=True)
-        return Likelihood(result.nll, np.append(chain(result.table_gradients), result.noise_gradient))
+        return Likelihood(
+            result.nll, np.append(chain(result.table_gradients), result.noise_gradient)
+        )
 
     def posterior(self, covariance: Covariance, noise: float) -> VecchiaPosterior:
         """Condition on the data."""
@@ -173,9 +175,7 @@ class VecchiaPosterior:
         data, common = self._road.data, self._common_grid(target)
         if common is None:
             points = data.grid.coordinates(data.cells)
-            return scattered_mean(
-                self._covariance, points, self._alpha, target.coordinates()
-            )
+            return scattered_mean(self._covariance, points, self._alpha, target.coordinates())
         scattered = np.zeros(common.grid.size)
         scattered[common.data_cells] = self._alpha
         return (self._covariance.gram(common.grid.axes) @ scattered)[common.target_cells]

@@ -69,7 +69,7 @@ def explain(question: Any, op: Any, *, max_dense_elements: int | None = None) ->
     >>> import numpy as np, structops as so
     >>> K = so.KroneckerProduct(np.eye(30), np.ones((20, 20)))
     >>> print(so.explain(so.trace, K))
-    trace KroneckerProduct(30x30, 20x20): trace of kronecker product  [sum n_i]
+    trace KroneckerProduct(Dense(30x30), Dense(20x20)): trace of kronecker product  [sum n_i]
       trace Dense(30x30): trace of dense  [n]
       trace Dense(20x20): trace of dense  [n]
     """

@@ -275,7 +275,7 @@ class VecchiaPlan:
 
     @property
     def num_points(self) -> int:
-        """n"""
+        """Number of points."""
         return self.rows.shape[1]
 
     def subset(self, num_terms: int, rng: Any = 0) -> VecchiaPlan:
@@ -531,12 +531,13 @@ def _half_distance(distance: np.ndarray, profile: np.ndarray) -> float:
 def _parts(op: LinearOperator) -> tuple[LinearOperator, np.ndarray, float]:
     """Split P K Pᵀ + c I into K, the selected positions, and c."""
     terms, coefficients = (op.terms, op.coefficients) if isinstance(op, Sum) else ((op,), (1.0,))
-    noise, rest = 0.0, []
+    noise = 0.0
+    rest: list[LinearOperator] = []
     for term, coefficient in zip(terms, coefficients, strict=True):
         if isinstance(term, DiagonalOperator) and hasattr(term, "scalar"):
             noise += float(coefficient) * float(term.scalar)
         else:
-            rest.append(float(coefficient) * term if coefficient != 1 else term)
+            rest.append(Scaled(term, float(coefficient)) if coefficient != 1 else term)
     if len(rest) != 1:
         raise PropertyError(_unknown(op))
     inner, scalar = _unscaled(rest[0])

@@ -300,7 +300,7 @@ def _schur_sum(op: KroneckerSum, scale: Any, offset: Any, dtype: np.dtype) -> Fa
         Z,
         Z,
         lambda Y: solve_triangular_sum(T, Y, offset),
-        lambda Y: solve_triangular_sum(_reversed_adjoints(T), Y[::-1], np.conj(offset))[::-1],
+        lambda Y: solve_triangular_sum(_reversed_adjoints(T), Y[::-1], offset.conjugate())[::-1],
         _outer_sum(_diagonals(T)) + offset,
         1.0,
         dtype,
@@ -318,7 +318,7 @@ def schur_of_shifted(op: Sum) -> Factorization:
         Z,
         lambda Y: solve_triangular_pencil(T, sizes, Y, scale, offset),
         lambda Y: solve_triangular_pencil(
-            _reversed_adjoints(T), sizes, Y[::-1], np.conj(scale), np.conj(offset)
+            _reversed_adjoints(T), sizes, Y[::-1], scale.conjugate(), offset.conjugate()
         )[::-1],
         scale * _outer_product(_diagonals(T)) + offset,
         1.0,
@@ -494,7 +494,7 @@ def generalized_schur_of_pair(op: Sum) -> Factorization:
         Z,
         lambda Y: solve_triangular_pencil(T, R, Y, a, c),
         lambda Y: solve_triangular_pencil(
-            _reversed_adjoints(T), _reversed_adjoints(R), Y[::-1], np.conj(a), np.conj(c)
+            _reversed_adjoints(T), _reversed_adjoints(R), Y[::-1], a.conjugate(), c.conjugate()
         )[::-1],
         pivots,
         phase,

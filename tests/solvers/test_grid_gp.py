@@ -185,7 +185,9 @@ def field():
     axes = (0.5 * np.arange(70), 0.4 * np.arange(80))
     covariance = Matern52(length_scale=2.5, variance=9.0)
     K = covariance.gram(axes).to_dense(max_elements=2**26)
-    truth = (np.linalg.cholesky(K + 1e-8 * np.eye(5600)) @ rng.standard_normal(5600)).reshape(70, 80)
+    truth = (np.linalg.cholesky(K + 1e-8 * np.eye(5600)) @ rng.standard_normal(5600)).reshape(
+        70, 80
+    )
     values = truth + 0.5 * rng.standard_normal((70, 80))
     values[rng.random((70, 80)) > 0.45] = np.nan
     return axes, truth, values
@@ -461,7 +463,9 @@ def test_no_structure_names_the_ways_on():
     assert "Separable" in str(error.value)
     assert "dense_below=3001" in str(error.value)
     with pytest.raises(DenseFallbackError, match="neither stationary"):
-        fit((np.arange(50.0), np.arange(60.0)), values, covariance=Linear(variance=1.0) + Matern12())
+        fit(
+            (np.arange(50.0), np.arange(60.0)), values, covariance=Linear(variance=1.0) + Matern12()
+        )
 
 
 def test_nothing_dense_is_formed(field, monkeypatch):

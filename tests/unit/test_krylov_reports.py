@@ -49,14 +49,17 @@ def test_converged_columns_cost_nothing(solver):
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_reported_residual_is_the_true_one(solver, preconditioned):
     A = problem(solver)
-    B = A @ random_matrix((60, 3))
+    B = A @ random_matrix((60, 1))
     options = {}
     if preconditioned and solver is not LSMR:
-        options["preconditioner"] = np.diag(np.linspace(1, 2, 60))
-    result = solver(rtol=1e-7, **options).run(A, B)
+        options["preconditioner"] = np.diag(np.linspace(1, 20, 60))
+    seen = []
+    result = solver(rtol=1e-7, callback=seen.append, **options).run(A, B)
     worst = relative_residuals(A, result.x, B).max()
     np.testing.assert_allclose(result.diagnostics.residual_norm, worst, rtol=1e-6)
-    np.testing.assert_allclose(result.diagnostics.residual_history[-1], worst, rtol=0.5)
+    if solver is not LSMR:  # whose history may be about the gradient
+        history = [relative_residuals(A, x[:, None], B).max() for x in seen]
+        np.testing.assert_allclose(result.diagnostics.residual_history, history, rtol=1e-3)
 
 
 @pytest.mark.parametrize("solver", SQUARE_SOLVERS)

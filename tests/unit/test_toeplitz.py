@@ -521,14 +521,22 @@ def test_indefinite_systems_take_levinson():
     assert so.linear_solve(T, B[:, :0]).x.shape == (n, 0)
 
 
-def test_vanishing_minors_fall_back_on_lu():
+@pytest.mark.parametrize(
+    "leading, method",
+    # Levinson's recursion divides by the leading minors, the first of which is c[0]
+    [(0.0, "dense"), (1e-14, "dense"), (1e-6, "levinson")],
+)
+def test_small_minors_are_refined_or_left_to_lu(leading, method):
     n = 300
     c, r = draw(n), draw(n, seed=1)
-    c[0] = 0  # Levinson divides by it
+    c[0] = leading
     T, b = so.Toeplitz(c, r), draw(n, seed=2)
+    dense = scipy.linalg.toeplitz(c, r)
     result = so.linear_solve(T, b)
-    assert result.diagnostics.method == "dense"
-    assert backward_error(scipy.linalg.toeplitz(c, r), result.x, b) <= 1e-12
+    assert result.diagnostics.method == method
+    assert backward_error(dense, result.x, b) <= 1e-12
+    if leading == 1e-6:
+        assert backward_error(dense, scipy.linalg.solve_toeplitz((c, r), b), b) > 1e-12
 
 
 def test_large_general_systems_take_gmres(monkeypatch):

@@ -1,6 +1,6 @@
 """Kronecker products times blocks of vectors on a CPU: BLAS calls on tiles that stay in cache.
 
-``(F_1 (x) ... (x) F_d) X`` multiplies axis i of X, seen as an array (n_1, ..., n_d, K), by F_i. Done
+``(F_1 ⊗ ... ⊗ F_d) X`` multiplies axis i of X, seen as an array (n_1, ..., n_d, K), by F_i. Done
 one factor after the other, as the reference does it, every product streams the whole array through
 memory, and for factors below 64 x 64 memory is what takes the time. Three ideas cure that:
 
@@ -9,15 +9,16 @@ memory, and for factors below 64 x 64 memory is what takes the time. Three ideas
   writes it back; in place from the second pass on, where the shapes allow it, because touching a
   fresh page costs more than the arithmetic of a small factor. The threads of
   :mod:`structops.parallel` share the tiles; what a tile is depends on the problem only.
-* *Fusing.* A product with a 4 x 4 matrix is bound by loads and stores, so ``4 (x) 4`` is multiplied
-  out to 16 x 16 first, and so on while a cost model says that it pays.
-* *Layout.* Products are fast along an axis followed by many contiguous numbers, or along the last
-  one (times a transposed matrix). So many columns stay last, and few lead, as a batch of vectors.
-  Real factors see a complex array as a real one with twice the columns.
+* *Fusing.* A product with a 4 x 4 matrix is bound by loads and stores, so 4 ⊗ 4 is multiplied out
+  to 16 x 16 first, and so on while a cost model says that it pays. Two or three columns are fused
+  with the last factor for the same reason, as F_d ⊗ I.
+* *Shapes.* Every product is a stack of F times (n, width) matrices, or of (rows, n) matrices times
+  F transposed for the last axis of a single column, cut where BLAS is fastest. Nothing is
+  transposed in memory. Real factors see a complex array as a real one with twice the columns.
 
-A factor large enough to keep BLAS at its peak is a pass of its own, one threaded call. Small
-products skip all this. There is no compiled code here: BLAS on tiles beat a register-blocked Numba
-product at every size from 4 x 4 to 128 x 128.
+A factor large enough to keep BLAS at its peak is a pass of its own: one call, with the threads of
+BLAS. Small products skip all this. There is no compiled code here: BLAS on tiles beat a
+register-blocked Numba product at every size from 4 x 4 to 128 x 128.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -35,8 +36,9 @@ from structops.parallel import blas_guard, map_chunks
 #: A factor: an (m, n) array, or an int n for the n x n identity.
 Factor: TypeAlias = np.ndarray | int
 
-# With fewer elements than this a product takes less time than planning one.
-_SMALL = 2**14
+# Below these numbers of elements fusing, and planning passes, take longer than they save.
+_TINY = 2**10
+_SMALL = 2**16
 # Bytes in a tile, so that two of them share a second-level cache; a group may need twice that.
 _TILE = 2**18
 # Columns cut out of longer rows come in at least this many elements: four cache lines.
@@ -45,14 +47,14 @@ _PIECE = 32
 _LARGE = 2**15
 # Slabs this wide let a large matrix run at BLAS's peak.
 _WIDE = 128
-# With n K^2 up to this, an n x n factor and K columns are multiplied as one matrix F (x) I.
+# With n K^2 up to this, an n x n factor and K columns are multiplied as one matrix F ⊗ I.
 _SHORT = 200
 # Multiply-adds of the largest product that OpenBLAS does without packing its operands first.
 _UNPACKED = 10**6
 
 
 def kron_apply(factors: Sequence[Factor], X: np.ndarray) -> np.ndarray:
-    """Multiply ``F_1 (x) ... (x) F_d`` and a block of columns, never forming the product.
+    """Multiply ``F_1 ⊗ ... ⊗ F_d`` and a block of columns, never forming the product.
 
     Parameters
     ----------
@@ -71,8 +73,10 @@ def kron_apply(factors: Sequence[Factor], X: np.ndarray) -> np.ndarray:
     --------
     structops.kernels.reference.kronecker.kron_apply : the definition
     """
-    if X.size < _SMALL or any(_shape(F)[0] == 0 for F in factors):
-        return _one_by_one(factors, X)
+    if X.size < _SMALL:
+        return _one_by_one(factors if X.size < _TINY else _fuse(factors), X)
+    if any(_shape(F)[0] == 0 for F in factors):
+        return _empty(factors, X)
     matrices = [F for F in factors if not isinstance(F, int)]
     if not matrices:
         return X.copy()
@@ -85,27 +89,33 @@ def kron_apply(factors: Sequence[Factor], X: np.ndarray) -> np.ndarray:
 
 def _one_by_one(factors: Sequence[Factor], X: np.ndarray) -> np.ndarray:
     """The reference's loop without its conversions, which NumPy does by itself."""
-    before, after = X.shape  # elements before and after the axis at hand
-    rows, Y = 1, X
+    rows, columns = X.shape
+    if rows == 0:
+        return _empty(factors, X)
+    before, after, Y = rows, columns, X  # numbers of indices around the axis at hand
     for F in reversed(factors):
         if isinstance(F, int):
-            m = n = F
-        else:
-            m, n = F.shape
-        if n == 0:
-            return _empty_sums(factors, X)
+            before //= F
+            after *= F
+            continue
+        m, n = F.shape
         before //= n
-        if not isinstance(F, int):
-            if after == 1:
-                Y = np.matmul(Y.reshape(before, n), F.T)
-            else:
-                Y = np.matmul(F, Y.reshape(before, n, after))
+        if after == 1:
+            Y = np.matmul(Y.reshape(before, n), F.T)
+        elif before == 1:
+            Y = np.matmul(F, Y.reshape(n, after))
+        else:
+            Y = np.matmul(F, Y.reshape(before, n, after))
         after *= m
-        rows *= m
-    return X.copy() if Y is X else Y.reshape(rows, X.shape[1])
+    if Y is X:
+        return X.copy()
+    return Y.reshape(
+        after // columns if columns else math.prod([_shape(F)[0] for F in factors]), columns
+    )
 
 
-def _empty_sums(factors: Sequence[Factor], X: np.ndarray) -> np.ndarray:
+def _empty(factors: Sequence[Factor], X: np.ndarray) -> np.ndarray:
+    """The product where some factor has no rows or no columns: nothing, or empty sums."""
     dtype = np.result_type(X, *(F for F in factors if not isinstance(F, int)))
     return np.zeros((math.prod(_shape(F)[0] for F in factors), X.shape[1]), dtype=dtype)
 
@@ -151,7 +161,7 @@ def _worth_fusing(left: Factor, right: Factor) -> bool:
 
 
 def _fuse_columns(factors: list[Factor], columns: int) -> tuple[list[Factor], int]:
-    """Turn few columns into a part ``F (x) I`` of the last factor: rows so short are slow."""
+    """Turn few columns into a part ``F ⊗ I`` of the last factor: rows so short are slow."""
     last = factors[-1]
     if isinstance(last, int):
         return factors[:-1], last * columns
@@ -248,7 +258,9 @@ def _tiled_pass(
 ) -> np.ndarray:
     """Apply adjacent factors to the axes between ``before`` and ``after``, tile by tile."""
     shapes = [_shape(F) for F in factors]
-    rows, columns, span = (math.prod(s) for s in (*zip(*shapes), map(max, shapes)))
+    rows = math.prod(m for m, _ in shapes)
+    columns = math.prod(n for _, n in shapes)
+    span = math.prod(map(max, shapes))
     in_place = overwrite and rows == columns
     x = x.reshape(before, columns, after)
     y = x if in_place else np.empty((before, rows, after), dtype=x.dtype)
@@ -392,7 +404,7 @@ def _columns(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return array.reshape(shape).swapaxes(1, 2)
 
 
-@cache
+@lru_cache(maxsize=1024)
 def _piece(length: int, limit: int) -> int:
     """The largest divisor of ``length`` up to ``limit``; ``length`` itself if that is too small."""
     divisors = (d for d in range(min(length, limit), _PIECE - 1, -1) if length % d == 0)

@@ -36,6 +36,8 @@ def toeplitz_apply(symbol, X, shape_in, shape_out, lengths, half):
         parts = np.ascontiguousarray(X).view(X.real.dtype)
         Y = toeplitz_apply(symbol, parts, shape_in, shape_out, lengths, half)
         return Y.view(X.dtype)
+    if columns == 1 and half and len(lengths) == 1:
+        return _convolve_vector(symbol, X[:, 0], shape_out[0], lengths[0])[:, None]
     batch = max(_LINE if len(lengths) == 1 else 1, _BATCH_ELEMENTS // prod(lengths))
     if columns <= batch:
         large = columns * prod(lengths) >= _THREADED_ELEMENTS
@@ -54,6 +56,15 @@ def toeplitz_apply(symbol, X, shape_in, shape_out, lengths, half):
 
     map_chunks(transform, columns, batch)
     return Y
+
+
+def _convolve_vector(symbol, x, m, length):
+    """The commonest case, a real vector and one level, for which microseconds count."""
+    padded = np.zeros(length, x.dtype)
+    padded[: x.shape[0]] = x
+    spectrum = fft.rfft(padded)
+    spectrum *= symbol
+    return fft.irfft(spectrum, length, overwrite_x=True)[:m]
 
 
 def _convolve(symbol, rows, shape_out, lengths, half, workers):

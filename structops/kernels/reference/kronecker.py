@@ -13,7 +13,7 @@ from structops.namespace import array_namespace, astype, device_of, dtype_in, nu
 
 
 def kron_apply(factors: Sequence[Any], X: Any) -> Any:
-    """Multiply ``F_1 (x) ... (x) F_d`` and a block of columns, never forming the product.
+    """Multiply ``F_1 ⊗ ... ⊗ F_d`` and a block of columns, never forming the product.
 
     Parameters
     ----------

@@ -1,0 +1,159 @@
+"""Nothing becomes dense beyond the budget: not by numbers of elements, not by memory."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+import structops as so
+from structops.exceptions import ConvergenceError, DenseFallbackError, PropertyError
+from structops.testing import assert_close
+from tests.registry import Case, cases
+from tests.tools import DenseMatrixFormed, dense_solve, forbid_dense, opaque, operand
+
+QUESTIONS = ("solve", "slogdet", "logdet", "trace", "diagonal", "eigh", "eigvalsh", "factorize")
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+@pytest.mark.parametrize("case", cases(lambda c: c.facts.is_square and 0 not in c.facts.shape))
+def test_zero_budget(case: Case, question: str) -> None:
+    """Every question works or says that it would need the dense matrix."""
+    op, dense = case.build()
+    arguments = (operand(op, (len(dense), 1)),) if question == "solve" else ()
+    with forbid_dense():
+        try:
+            answer = getattr(so, question)(op, *arguments, max_dense_elements=0)
+        except DenseFallbackError as error:
+            assert str(dense.size) in str(error) or "elements" in str(error)
+            assert "max_dense_elements" in str(error)
+            return
+        except (np.linalg.LinAlgError, ConvergenceError):
+            assert not case.facts.is_invertible
+            return
+        except PropertyError:
+            assert question == "logdet" or not case.facts.is_hermitian or case.variant.unproven
+            return
+    if question == "solve":
+        assert_close(answer, dense_solve(dense, operand(op, (len(dense), 1))), "x")
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_zero_budget_without_structure(question: str) -> None:
+    """A hidden matrix: iterations may answer solve, everything else has to refuse."""
+    A = 2 * np.eye(5) + np.diag(np.ones(4), 1) + np.diag(np.ones(4), -1)
+    op = opaque(so.declare(so.Dense(A), so.POSITIVE_DEFINITE))
+    if question == "solve":
+        x = so.solve(op, np.ones(5), max_dense_elements=0)
+        assert np.allclose(A @ x, 1)
+        return
+    with pytest.raises(DenseFallbackError, match="25 elements, 200 B.*0 elements") as caught:
+        getattr(so, question)(op, max_dense_elements=0)
+    assert isinstance(caught.value, MemoryError)
+
+
+def test_the_guard_of_these_tests_works() -> None:
+    op = opaque(so.Dense(np.eye(3)))
+    with forbid_dense(), pytest.raises(DenseMatrixFormed):
+        so.slogdet(op)
+    assert so.slogdet(op).sign == 1
+
+
+def test_budget_is_a_limit_not_a_switch() -> None:
+    op = opaque(so.Dense(2 * np.eye(4)))
+    assert so.slogdet(op, max_dense_elements=16).sign == 1
+    with pytest.raises(DenseFallbackError, match="more than the allowed 15 elements"):
+        so.slogdet(op, max_dense_elements=15)
+    with pytest.raises(ValueError, match="max_dense_elements must be at least 0, found -1"):
+        so.slogdet(op, max_dense_elements=-1)
+
+
+def test_budget_reaches_the_parts() -> None:
+    """A rule that asks further questions hands the budget on, and takes it back afterwards."""
+    inner = opaque(so.Dense(2 * np.eye(4)))
+    op = so.KroneckerProduct(inner, inner)
+    assert np.isclose(so.logdet(op, max_dense_elements=16), 16 * np.log(4))
+    with pytest.raises(DenseFallbackError):
+        so.logdet(op, max_dense_elements=15)
+    assert np.isclose(so.logdet(op), 16 * np.log(4))
+
+
+def test_default_budget() -> None:
+    n = 4097  # 4097^2 > 2^24
+    op = so.Function((n, n), lambda X: X, lambda Y: Y)
+    with pytest.raises(DenseFallbackError, match=r"16785409 elements, 128\.1 MiB.*16777216"):
+        so.slogdet(op)
+    with pytest.raises(DenseFallbackError):
+        op.to_dense()
+
+
+# ---------------------------------------------------------------------- memory
+
+MILLION = 1_000_000
+
+
+@contextmanager
+def at_most(vectors: float) -> Iterator[None]:
+    """Fail when the peak of traced memory exceeds so many vectors of a million doubles."""
+    tracemalloc.start()
+    try:
+        yield
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak <= vectors * 8 * MILLION, f"peak {peak / 8e6:.1f} vectors, allowed {vectors}"
+
+
+def kronecker_of_a_million() -> so.KroneckerProduct:
+    lags = np.exp(-np.abs(np.subtract.outer(np.arange(100), np.arange(100))) / 5.0)
+    factor = so.declare(so.Dense(lags), so.POSITIVE_DEFINITE)
+    return so.KroneckerProduct(factor, factor, factor)
+
+
+def test_kronecker_of_a_million() -> None:
+    K = kronecker_of_a_million()
+    shifted = K + 0.1 * so.Identity(MILLION)
+    x = np.ones(MILLION)
+    K @ x  # kernels are loaded and compiled outside the account
+    with at_most(6):
+        y = K @ x
+        assert np.isclose(so.trace(K), MILLION)
+        assert np.isfinite(so.logdet(K))
+    with at_most(14):
+        assert so.diagonal(shifted).shape == (MILLION,)
+        assert np.isfinite(so.logdet(shifted))
+        F = so.factorize(shifted)
+        z = F.solve(y)
+    assert np.linalg.norm(shifted @ z - y) <= 1e-9 * np.linalg.norm(y)
+
+
+def test_toeplitz_of_a_million() -> None:
+    c = 0.5 ** np.arange(60.0)
+    T = so.Toeplitz(np.r_[1.1 + c[0], c[1:], np.zeros(MILLION - c.size)])
+    x = np.ones(MILLION)
+    T @ x
+    with at_most(12):
+        y = T @ x
+        assert np.isclose(so.trace(T), 2.1 * MILLION)
+        assert so.diagonal(T).shape == (MILLION,)
+    with at_most(40):
+        result = so.linear_solve(T, y)
+    assert result.diagnostics.converged
+    assert np.allclose(result.x, x, atol=1e-8)
+
+
+def test_restricted_grid_of_a_million() -> None:
+    """P K Pᴴ + c I stays a matter of vectors."""
+    mask = np.arange(MILLION) % 7 != 0
+    P, K = so.Selection(mask), kronecker_of_a_million()
+    op = P @ K @ P.H + 1.0 * so.Identity(int(mask.sum()))
+    x = np.ones(op.shape[0])
+    op @ x
+    with at_most(10):
+        op @ x
+        assert so.diagonal(op).shape == x.shape
+    with pytest.raises(DenseFallbackError, match="logdet_estimate"):
+        so.logdet(op)
