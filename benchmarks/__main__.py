@@ -33,7 +33,7 @@ def main() -> None:
         for number in threads:
             rows.append(harness.measure(problem, number, seconds))
             print(harness.table(rows[-1:]).splitlines()[-1], flush=True)
-    rows.sort(key=lambda row: row.threads)
+    rows.sort(key=lambda row: row.threads)  # stable: within a number of threads as they came
 
     command = f"python -m benchmarks {options.name}" + (" --quick" if options.quick else "")
     page = harness.report(module.TITLE, getattr(module, "NOTES", ""), command, rows)

@@ -28,6 +28,7 @@ contestant's or with ``Problem.expected`` and an error ends the run. Then they t
 is one untimed call, which brings caches and the memory allocator into this contestant's state, and
 several timed ones. The table has medians, the spread (half the distance between the quartiles),
 ratios to the fastest peer, their geometric mean, and the fitted exponent of every series of sizes.
+Problems may carry figures of their own (errors, iterations) and headings of several tables.
 """
 
 from __future__ import annotations
@@ -77,6 +78,13 @@ class Problem:
         Peers that do not take part, and why.
     series, size, order
         Rows of one ``series`` differ in ``size``; ``order`` is the claimed cost, such as "n log n".
+    check : callable, optional
+        Called with (name, result) in place of the comparison; raises AssertionError.
+    figures : mapping of str to str, or callable, optional
+        Further columns, or a function that makes them of the timings by contestant. A problem of
+        figures only has no contestants.
+    table : str
+        Heading of the table the row belongs to, for benchmarks with several tables.
     """
 
     label: str
@@ -89,6 +97,11 @@ class Problem:
     series: str | None = None
     size: float | None = None
     order: str | None = None
+    check: Callable[[str, Any], None] | None = None
+    figures: Mapping[str, str] | Callable[[Mapping[str, Timing]], Mapping[str, str]] = field(
+        default_factory=dict
+    )
+    table: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,11 +127,13 @@ class Row:
     series: str | None
     size: float | None
     order: str | None
+    figures: dict[str, str]
+    table: str
 
     @property
-    def ours(self) -> str:
-        """Name of the first contestant."""
-        return next(iter(self.timings))
+    def ours(self) -> str | None:
+        """Name of the first contestant, if there is one."""
+        return next(iter(self.timings), None)
 
     def ratio(self, peer: str | None = None) -> float | None:
         """Time of ``peer`` (default: the fastest one) over ours: above 1 we are faster."""
@@ -171,6 +186,8 @@ def measure(problem: Problem, threads: int, seconds: float = 2.0) -> Row:
         problem.series,
         problem.size,
         problem.order,
+        dict(problem.figures(timings) if callable(problem.figures) else problem.figures),
+        problem.table,
     )
 
 
@@ -182,6 +199,9 @@ def _first_calls(problem: Problem) -> dict[str, float]:
         start = time.perf_counter()
         result = run()
         seconds[name] = time.perf_counter() - start
+        if problem.check is not None:
+            problem.check(name, result)
+            continue
         answer = problem.answer(result)
         if expected is None:
             expected = answer
@@ -267,27 +287,34 @@ def _processor() -> str:
     return f"{fields['model name']} (family {fields['cpu family']}, model {fields['model']}{flags})"
 
 
+def tables(rows: Sequence[Row]) -> str:
+    """All rows, a Markdown table for each heading."""
+    parts = []
+    for heading in dict.fromkeys(row.table for row in rows):
+        if heading:
+            parts.append(f"## {heading}")
+        parts.append(table([row for row in rows if row.table == heading]))
+    return "\n\n".join(parts)
+
+
 def table(rows: Sequence[Row]) -> str:
     """The rows as a Markdown table, which reads well on a terminal too."""
-    names = list(dict.fromkeys(name for row in rows for name in row.timings))
-    names += [n for n in dict.fromkeys(n for row in rows for n in row.skipped) if n not in names]
-    unit = "Gflop/s" if all(row.flops for row in rows) else "ms"
-    head = [
-        "problem",
-        "threads",
-        *(f"{name} [{unit}]" for name in names),
-        "spread",
-        "x fastest peer",
-    ]
-    lines = [head]
+    names = list(dict.fromkeys(name for row in rows for name in (*row.timings, *row.skipped)))
+    figures = list(dict.fromkeys(name for row in rows for name in row.figures))
+    timed = [row for row in rows if row.timings]
+    unit = "Gflop/s" if timed and all(row.flops for row in timed) else "ms"
+    ratios = any(row.ratio() for row in rows)
+    lines = [["problem", "threads", *(f"{name} [{unit}]" for name in names)]]
+    lines[0] += ["spread"] * bool(timed) + ["x fastest peer"] * ratios + figures
     for row in rows:
-        cells = [row.label, str(row.threads)]
-        cells += [_cell(row, name, unit) for name in names]
-        ours = row.timings[row.ours]
-        ratio = row.ratio()
-        cells += [f"{ours.spread / ours.median:.0%}", "" if ratio is None else f"{ratio:.2f}"]
-        lines.append(cells)
-    widths = [max(len(line[k]) for line in lines) for k in range(len(head))]
+        cells = [row.label, str(row.threads), *(_cell(row, name, unit) for name in names)]
+        if timed:
+            ours = row.timings.get(row.ours)
+            cells.append(f"{ours.spread / ours.median:.0%}" if ours else "")
+        if ratios:
+            cells.append(f"{ratio:.2f}" if (ratio := row.ratio()) else "")
+        lines.append(cells + [row.figures.get(name, "") for name in figures])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     lines.insert(1, ["-" * width for width in widths])
     return "\n".join(
         "| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |"
@@ -318,7 +345,7 @@ def summary(rows: Sequence[Row]) -> list[str]:
                 f"{geometric_mean(list(ratios.values())):.2f}x in the geometric mean, "
                 f"worst {ratios[worst]:.2f}x ({worst})"
             )
-        for series in dict.fromkeys(row.series for row in chosen if row.series):
+        for series in dict.fromkeys(row.series for row in chosen if row.series and row.timings):
             members = [row for row in chosen if row.series == series and row.size]
             if len(members) < 3:
                 continue
@@ -339,8 +366,7 @@ def report(title: str, notes: str, command: str, rows: Sequence[Row]) -> str:
     """The page written by ``--markdown``."""
     machine = describe_machine()
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
-    first = {row.ours: max(r.timings[r.ours].first_call for r in rows) for row in rows[:1] if rows}
-    compile_time = "".join(f" Longest first call of {n}: {s:.2f} s." for n, s in first.items())
+    first = max((row.timings[row.ours].first_call for row in rows if row.timings), default=0.0)
     parts = [
         f"# {title}",
         f"Written by `{command}` on {machine['date']}. Processor: {machine['processor']}, "
@@ -348,8 +374,8 @@ def report(title: str, notes: str, command: str, rows: Sequence[Row]) -> str:
         f"Versions: {versions}.",
         "Medians of interleaved calls in one process; *spread* is half the distance between the "
         "quartiles of our times; the last column is the time of the fastest peer over ours."
-        + compile_time,
-        table(rows),
+        f" The longest of our first calls, imports and compilation included, took {first:.2f} s.",
+        tables(rows),
         "\n".join(f"* {line}" for line in summary(rows)),
     ]
     if notes:

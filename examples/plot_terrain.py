@@ -71,9 +71,9 @@ compile_seconds = clock() - began
 # %%
 # Fitting
 # -------
-# ``fit`` learns five hyperparameters from a Vecchia likelihood (each observation given its 30 nearest
-# predecessors) and then solves the linear system with the exact covariance matrix by conjugate
-# gradients. The Vecchia factor that gave the likelihood is its preconditioner.
+# ``fit`` learns five hyperparameters from a Vecchia likelihood (each observation given its 30
+# nearest predecessors) and then solves the linear system with the exact covariance matrix by
+# conjugate gradients. The Vecchia factor that gave the likelihood is its preconditioner.
 
 began = clock()
 gp = GridGP(covariance, noise=1.0, verbose=True)
@@ -91,8 +91,8 @@ print(
 # %%
 # Against interpolation
 # ---------------------
-# Piecewise linear and cubic interpolation on a triangulation, as SciPy does it. Outside of the convex
-# hull of the data they say nothing; the nearest value stands in there.
+# Piecewise linear and cubic interpolation on a triangulation, as SciPy does it. Outside of the
+# convex hull of the data they say nothing; the nearest value stands in there.
 
 points = np.argwhere(observed) * [row_step, column_step]
 targets = np.argwhere(missing) * [row_step, column_step]
@@ -130,11 +130,11 @@ print(f"compilation (first run only) and rehearsal: {compile_seconds:.1f} s")
 # %%
 # The picture
 # -----------
-# The upper row shows the whole map, the lower one the framed square. The standard deviation is small
-# at observed cells and grows in the gaps between them; errors are large where gaps meet ridges. A
-# Gaussian process of one roughness everywhere is calibrated over the whole map: its intervals are
-# too wide in the plain and too narrow on the steepest slopes, which is why the histogram of
-# standardised errors is more peaked than the normal density.
+# The upper row shows the whole map, the lower one the framed square. The standard deviation is
+# small at observed cells and grows in the gaps between them; errors are large where gaps meet
+# ridges. A Gaussian process of one roughness everywhere is calibrated over the whole map: its
+# intervals are too wide in the plain and too narrow on the steepest slopes, which is why the
+# histogram of standardised errors is more peaked than the normal density.
 
 light = LightSource(azdeg=315, altdeg=40)
 low, high = elevation.min(), elevation.max()

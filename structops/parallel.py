@@ -156,7 +156,8 @@ def blas_guard() -> Iterator[None]:
         if _blas_users == 0:
             if _blas_controller is None:
                 _blas_controller = _find_blas()
-            _blas_limiter = _blas_controller.limit(limits=1, user_api="blas")
+            with _any_thread_may_limit():
+                _blas_limiter = _blas_controller.limit(limits=1, user_api="blas")
         _blas_users += 1
         _local.guards = getattr(_local, "guards", 0) + 1
     try:
@@ -166,8 +167,31 @@ def blas_guard() -> Iterator[None]:
             _local.guards -= 1
             _blas_users -= 1
             if _blas_users == 0:
-                _blas_limiter.restore_original_limits()
-                _blas_limiter = None
+                _restore_blas()
+
+
+def _restore_blas() -> None:
+    global _blas_limiter
+    with _any_thread_may_limit():
+        _blas_limiter.restore_original_limits()
+    _blas_limiter = None
+
+
+@contextmanager
+def _any_thread_may_limit() -> Iterator[None]:
+    """Lift threadpoolctl's rule that only the thread which first limited OpenBLAS may do so again.
+
+    Versions that have the rule ignore all other threads in silence: a guard entered in one thread
+    and left last in another would leave BLAS at one thread for good.
+    """
+    from threadpoolctl import OpenBLASController
+
+    release = getattr(OpenBLASController, "clear_controlling_thread", lambda force: None)
+    release(force=True)
+    try:
+        yield
+    finally:
+        release(force=True)
 
 
 def _find_blas() -> Any:
@@ -180,14 +204,13 @@ def _find_blas() -> Any:
 
 def _after_fork_in_child() -> None:
     """Forget the parent's pool, whose threads do not exist here, and guards other threads held."""
-    global _lock, _pool, _pool_size, _blas_lock, _blas_limiter, _blas_users
+    global _lock, _pool, _pool_size, _blas_lock, _blas_users
     _lock = threading.Lock()
     _blas_lock = threading.Lock()
     _pool, _pool_size = None, 0
     _blas_users = getattr(_local, "guards", 0)
     if _blas_users == 0 and _blas_limiter is not None:
-        _blas_limiter.restore_original_limits()
-        _blas_limiter = None
+        _restore_blas()
 
 
 if hasattr(os, "register_at_fork"):

@@ -57,8 +57,8 @@ def as_array(x: Any, name: str, ndim: int | tuple[int, ...]) -> Any:
     """``x`` as a finite array of the given number of dimensions; lists become NumPy arrays."""
     if not is_array(x):
         x = np.asarray(x)
-        if x.dtype == object:
-            raise TypeError(f"{name} must be a numeric array, found {type(x).__name__} of objects")
+    if isinstance(x, np.ndarray) and x.dtype.kind not in "biufc":
+        raise TypeError(f"{name} must be a numeric array, found an array of {x.dtype}")
     allowed = (ndim,) if isinstance(ndim, int) else ndim
     if x.ndim not in allowed:
         wanted = " or ".join(f"{k}-D" for k in allowed)

@@ -1,9 +1,9 @@
 """One entry for every kind of operator: the operator, and its matrix built another way.
 
 A *variant* is a function of a `Draw` (which supplies random arrays of one dtype in one array
-library) that returns ``(op, dense)``. ``dense`` is a NumPy array written down from the definition of
-the matrix (loops, index formulas, `numpy.kron`), never by asking the operator. The conformance suite
-runs over variants x dtypes x libraries; to add an operator is to add its variants here.
+library) that returns ``(op, dense)``. ``dense`` is a NumPy array written down from the definition
+of the matrix (loops, index formulas, `numpy.kron`), never by asking the operator. The conformance
+suite runs over variants x dtypes x libraries; to add an operator is to add its variants here.
 
     @variant(so.Diagonal)
     def diagonal_indefinite(d):
@@ -918,7 +918,9 @@ def torus_matrix(spectrum: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
     grid = list(np.ndindex(sizes))
     out = np.zeros((len(grid), len(grid)), complex)
     for f in np.ndindex(lengths):
-        phase = [sum(2j * np.pi * a * b / n for a, b, n in zip(f, i, lengths, strict=True)) for i in grid]
+        phase = [
+            sum(2j * np.pi * a * b / n for a, b, n in zip(f, i, lengths, strict=True)) for i in grid
+        ]
         wave = np.exp(phase)
         out += spectrum[f] * np.outer(wave, wave.conj()) / spectrum.size
     return out
@@ -1092,7 +1094,9 @@ def sum_restricted_kronecker_plus_shift(d: Draw) -> tuple:
 @variant(Sum)
 def sum_toeplitz_plus_shift(d: Draw) -> tuple:
     c = _dominant_column(d, 7)
-    return 2 * so.Toeplitz(d.own(c)) + 0.5 * so.Identity(7), 2 * toeplitz_matrix(c) + 0.5 * np.eye(7)
+    return 2 * so.Toeplitz(d.own(c)) + 0.5 * so.Identity(7), 2 * toeplitz_matrix(c) + 0.5 * np.eye(
+        7
+    )
 
 
 @variant(Sum)

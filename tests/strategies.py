@@ -1,9 +1,9 @@
 """Random operator trees for Hypothesis: an operator and its matrix, grown side by side.
 
-Hypothesis draws the shape of the tree (and shrinks it); the numbers in it come from a seed, so that
-a small tree stays small to print. ``trees(m, n)`` is any operator of that shape;
-``invertible_trees`` and ``definite_trees`` are well-conditioned by construction, so that answers can
-be compared.
+Hypothesis draws the shape of the tree (and shrinks it); the numbers in it come from a seed, so
+that a small tree stays small to print. ``trees(m, n)`` is any operator of that shape;
+``invertible_trees`` and ``definite_trees`` are well-conditioned by construction, so that answers
+can be compared.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ References
 ----------
 .. [1] Y. Saatçi, *Scalable inference for structured Gaussian process models*, PhD thesis,
    University of Cambridge, 2011, chapter 5.
+.. [2] A. Cantoni and P. Butler, "Eigenvalues and eigenvectors of symmetric centrosymmetric
+   matrices", Linear Algebra Appl. 13(3), 1976, theorem 2.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from structops.parallel import blas_guard, map_chunks
 from structops.results import Diagnostics
 from structops.solvers.gaussian_process.data import Grid, GridData
 from structops.solvers.gaussian_process.roads import Likelihood, gaussian_nll, least_squares
+from structops.solvers.gaussian_process.tables import axis_factors
 
 _SMALL_AXIS = 512
 
@@ -50,7 +53,7 @@ class ExactGrid:
 
     def _likelihood(self, covariance: Covariance, noise: float, gradient: bool) -> Likelihood:
         axes = self.data.grid.axes
-        split = covariance.on_axes(axes)
+        split = axis_factors(covariance, self.data.grid)
         if not gradient:
             matrices = [f(axis) for f, axis in zip(split.factors, axes, strict=True)]
             return Likelihood(_Spectrum(matrices, self._values, noise).nll, np.empty(0))
@@ -142,9 +145,35 @@ def _small_matrices(shape: tuple[int, ...]) -> AbstractContextManager[None]:
 def _eigenpairs(matrices: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
     """Eigenvalues and eigenvectors of every matrix; small ones side by side."""
     if max(matrix.shape[0] for matrix in matrices) > _SMALL_AXIS:
-        return [tuple(np.linalg.eigh(matrix)) for matrix in matrices]
+        return [_eigh(matrix) for matrix in matrices]
     with blas_guard():
-        return map_chunks(lambda k, _: tuple(np.linalg.eigh(matrices[k])), len(matrices), 1)
+        return map_chunks(lambda k, _: _eigh(matrices[k]), len(matrices), 1)
+
+
+def _eigh(K: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues and eigenvectors; a quarter of the work on an evenly spaced axis.
+
+    There K is centrosymmetric (the same read backwards), its eigenvectors are symmetric or
+    antisymmetric, and each kind solves a problem of half the size [2]_.
+    """
+    n, h = K.shape[0], K.shape[0] // 2
+    backwards = K[::-1, ::-1]
+    if n < 32 or np.max(np.abs(K - backwards)) > n * np.finfo(float).eps * np.max(np.abs(K)):
+        values, vectors = np.linalg.eigh(K)
+        return values, vectors
+    near, far = K[:h, :h], K[:h, : n - h - 1 : -1]
+    even = near + far
+    if n % 2:  # the middle point belongs to the symmetric vectors
+        middle = np.sqrt(2.0) * K[:h, h]
+        even = np.block([[even, middle[:, None]], [middle, K[h, h]]])
+    (even_values, U), (odd_values, V) = np.linalg.eigh(even), np.linalg.eigh(near - far)
+    vectors = np.zeros((n, n))
+    vectors[:h, : n - h] = U[:h] / np.sqrt(2.0)
+    vectors[h : n - h, : n - h] = U[h:]
+    vectors[:h, n - h :] = V / np.sqrt(2.0)
+    vectors[n - h :] = vectors[:h][::-1]
+    vectors[n - h :, n - h :] *= -1.0
+    return np.concatenate([even_values, odd_values]), vectors
 
 
 class ExactPosterior:
@@ -154,7 +183,7 @@ class ExactPosterior:
         self, grid: Grid, values: np.ndarray, covariance: Covariance, noise: float
     ) -> None:
         self._grid = grid
-        self._factors = covariance.on_axes(grid.axes).factors
+        self._factors = axis_factors(covariance, grid).factors
         self._matrices = [f(axis) for f, axis in zip(self._factors, grid.axes, strict=True)]
         self._spectrum = _Spectrum(self._matrices, values, noise)
         self.coefficients = self._spectrum.coefficients

@@ -14,8 +14,13 @@ from sklearn.base import BaseEstimator
 
 from structops.covariances import Constant, Covariance, as_covariance
 from structops.results import Diagnostics
-from structops.solvers.gaussian_process.data import AxisReader, Grid, GridData, MeanFunction
-from structops.solvers.gaussian_process.data import read_values
+from structops.solvers.gaussian_process.data import (
+    AxisReader,
+    Grid,
+    GridData,
+    MeanFunction,
+    read_values,
+)
 from structops.solvers.gaussian_process.dense import DenseRoad
 from structops.solvers.gaussian_process.exact import ExactGrid
 from structops.solvers.gaussian_process.learning import Optimum, minimise

@@ -10,7 +10,7 @@ import numpy as np
 
 from structops.covariances import Covariance
 from structops.results import Diagnostics
-from structops.solvers.gaussian_process.data import Grid
+from structops.solvers.gaussian_process.data import Grid, GridData
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,11 @@ class Road(Protocol):
     ----------
     name : str
         As reported in ``diagnostics_.method``.
+    data : GridData
     """
 
     name: str
+    data: GridData
 
     def likelihood(
         self, covariance: Covariance, noise: float, gradient: bool = False, learning: bool = False

@@ -8,6 +8,7 @@ from functools import reduce
 import numpy as np
 
 from structops.covariances import Covariance, uniform_spacing
+from structops.covariances.base import AxisFactors
 from structops.preconditioners import GridLookup
 from structops.solvers.gaussian_process.data import Grid
 
@@ -24,6 +25,13 @@ def tables_for(covariance: Covariance, grid: Grid) -> LagTables | FactorTables |
     if covariance.on_axes(grid.axes) is not None:
         return FactorTables(grid)
     return None
+
+
+def axis_factors(covariance: Covariance, grid: Grid) -> AxisFactors:
+    """Factors of a covariance that is known to be a product over the axes."""
+    split = covariance.on_axes(grid.axes)
+    assert split is not None
+    return split
 
 
 class LagTables:
@@ -63,12 +71,12 @@ class FactorTables:
 
     def __call__(self, covariance: Covariance) -> Tables:
         """The tables of a covariance."""
-        factors = covariance.on_axes(self.grid.axes).factors
+        factors = axis_factors(covariance, self.grid).factors
         return tuple(f(axis) for f, axis in zip(factors, self.grid.axes, strict=True))
 
     def with_chain(self, covariance: Covariance) -> tuple[Tables, Chain]:
         """The tables, and the map of a derivative in them to one in ``covariance.params``."""
-        factors, owners = covariance.on_axes(self.grid.axes)
+        factors, owners = axis_factors(covariance, self.grid)
         pairs = [
             f.value_and_gradient(axis) for f, axis in zip(factors, self.grid.axes, strict=True)
         ]

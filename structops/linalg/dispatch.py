@@ -19,6 +19,7 @@ printed (`structops.explain`) before it is taken.
 from __future__ import annotations
 
 import importlib
+import itertools
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -150,7 +151,14 @@ def overlap(p: Any, q: Any) -> bool:
             return True
         spare = len(many) - len(few)
         return (spare > 0 if Ellipsis in b else spare == 0) and _assignable(overlap, few, many)
+    if Ellipsis in a:  # both stretch: what stands before both, and after both, has to agree
+        return _starts_meet(a, b) and _starts_meet(a[::-1], b[::-1])
     return _aligned(overlap, b, a)
+
+
+def _starts_meet(p: tuple[Any, ...], q: tuple[Any, ...]) -> bool:
+    pairs = itertools.takewhile(lambda pair: Ellipsis not in pair, zip(p, q, strict=False))
+    return all(overlap(a, b) for a, b in pairs)
 
 
 def _without_ellipsis(parts: tuple[Any, ...]) -> list[Any]:
@@ -181,8 +189,7 @@ def _aligned(
 ) -> bool:
     """Relate parts from both ends towards the '...' of ``general``.
 
-    The parts before it meet the first of ``special``, those after it the last; an ellipsis
-    in ``special`` relates to anything.
+    The parts before it meet the first of ``special``, those after it the last.
     """
     if Ellipsis not in general:
         return len(general) == len(special) and all(
@@ -193,7 +200,7 @@ def _aligned(
     if Ellipsis not in special and len(special) < len(head) + len(tail) + 1:
         return False
     pairs = [*zip(head, special, strict=False), *zip(tail[::-1], special[::-1], strict=False)]
-    return all(s is Ellipsis or relation(g, s) for g, s in pairs)
+    return all(relation(g, s) for g, s in pairs)
 
 
 # ---------------------------------------------------------------------- rules and roads
@@ -213,18 +220,23 @@ class Road:
         The operator with its terms in the order the road expects.
     cost : str
         Order of the cost in words or O-notation.
-    asks : tuple of (question name, operator)
-        The questions it will ask in turn.
+    asks : callable, optional
+        Maps ``op`` to the questions [(name, operator), ...] the road will ask in turn. Only
+        `explain` calls it, so that taking a road does not build operators to talk about.
     """
 
     name: str
     function: Callable[..., Any]
     op: LinearOperator
     cost: str = ""
-    asks: tuple[tuple[str, LinearOperator], ...] = ()
+    asks: Callable[[Any], Sequence[tuple[str, LinearOperator]]] | None = None
 
     def __call__(self, *arguments: Any) -> Any:
         return self.function(self.op, *arguments)
+
+    def sub_questions(self) -> tuple[tuple[str, LinearOperator], ...]:
+        """The questions the road will ask in turn."""
+        return () if self.asks is None else tuple(self.asks(self.op))
 
 
 @dataclass(frozen=True)
@@ -243,8 +255,7 @@ class Rule:
         return self.function.__name__.strip("_").replace("_", " ")
 
     def road(self, op: LinearOperator) -> Road:
-        asks = () if self.asks is None else tuple(self.asks(op))
-        return Road(self.name, self.function, op, self.cost, asks)
+        return Road(self.name, self.function, op, self.cost, self.asks)
 
 
 _rules: dict[str, list[Rule]] = {}

@@ -89,5 +89,5 @@ def _explain(question: str, op: Any) -> Explanation:
         road = dispatch.choose(answered_as, op)
     except StructopsError as error:
         return Explanation(question, op.describe(), f"raises {type(error).__name__}: {error}")
-    parts = tuple(_explain(name, part) for name, part in road.asks)
+    parts = tuple(_explain(name, part) for name, part in road.sub_questions())
     return Explanation(question, op.describe(), road.name, road.cost, parts)

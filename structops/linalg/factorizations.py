@@ -219,9 +219,7 @@ def square_roots_of_values(w: Any) -> Any:
     return xp.sqrt(w)
 
 
-def combine_slogdets(
-    op: LinearOperator, parts: list[tuple[SlogdetResult, int]]
-) -> SlogdetResult:
+def combine_slogdets(op: LinearOperator, parts: list[tuple[SlogdetResult, int]]) -> SlogdetResult:
     """det(op) = product of det_i ** power_i."""
     sign, total = at_home(op, 1.0), at_home(op, 0.0)
     for (part_sign, logabs), power in parts:

@@ -96,7 +96,7 @@ def _slogdet_policy(A: LinearOperator) -> Road:
             lambda op: factorisation().slogdet(),
             A,
             factorisation.cost,
-            factorisation.asks,
+            lambda op: factorisation.sub_questions(),
         )
     require_dense(A, "slogdet", _WAYS)
     return Road("dense", _dense_slogdet, A, "n^3")

@@ -162,10 +162,10 @@ def _solve_policy(A: LinearOperator) -> Road:
             lambda op, B: factorisation().solve(B),
             A,
             factorisation.cost,
-            factorisation.asks,
+            lambda op: factorisation.sub_questions(),
         )
     if fits_dense(A):
-        return Road("dense", _dense_solve, A, "n^3", (("factorize", A),))
+        return Road("dense", _dense_solve, A, "n^3", lambda op: [("factorize", op)])
     return iterative_road(A)
 
 

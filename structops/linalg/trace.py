@@ -49,7 +49,13 @@ def trace(A: Any, *, max_dense_elements: int | None = None) -> Any:
 @policy("trace")
 def _trace_policy(A: LinearOperator) -> Road:
     road = diagonal_road(A)
-    return Road(f"sum of diagonal, {road.name}", lambda op: _sum(road()), A, road.cost, road.asks)
+    return Road(
+        f"sum of diagonal, {road.name}",
+        lambda op: _sum(road()),
+        A,
+        road.cost,
+        lambda op: road.sub_questions(),
+    )
 
 
 def _sum(d: Any) -> Any:

@@ -491,7 +491,8 @@ class LinearOperator(ScipyLinearOperator):
     def __sub__(self, other: Any) -> LinearOperator:
         from structops.operators.algebra import add, summand
 
-        return add(self, summand(other) * -1)
+        # `add` knows what to say about numbers
+        return add(self, other if ns.is_scalar(other) else summand(other) * -1)
 
     def __rsub__(self, other: Any) -> LinearOperator:
         from structops.operators.algebra import add

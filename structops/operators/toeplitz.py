@@ -411,7 +411,8 @@ def _gather(lags: Any, sizes_out: tuple[int, ...], sizes_in: tuple[int, ...]) ->
     shape = (prod(sizes_out), prod(sizes_in))
     if isinstance(lags, np.ndarray):
         windows = np.lib.stride_tricks.sliding_window_view(lags, sizes_in)
-        return windows[flip].reshape(shape)
+        # a copy: the windows overlap, and BLAS wants them apart anyway
+        return np.array(windows[flip], order="C").reshape(shape)
     positions = np.arange(prod(lags.shape)).reshape(tuple(lags.shape))
     windows = np.lib.stride_tricks.sliding_window_view(positions, sizes_in)
     xp = ns.array_namespace(lags)

@@ -102,7 +102,12 @@ def determinant_of_identity(op: Identity) -> SlogdetResult:
 
 @rule("diagonal", DiagonalOperator, cost="n")
 def diagonal_of_diagonal(op: DiagonalOperator) -> Any:
-    return values(op)
+    return _copy(values(op))
+
+
+def _copy(x: Any) -> Any:
+    # answers belong to the caller: writing into one must not reach the operator
+    return ns.array_namespace(x).asarray(x, copy=True)
 
 
 @rule("trace", ScaledIdentity, cost="1")
@@ -119,7 +124,7 @@ def eigh_of_diagonal(op: DiagonalOperator) -> EighResult:
 @rule("eigvalsh", DiagonalOperator, cost="n")
 def eigenvalues_of_diagonal(op: DiagonalOperator) -> Any:
     w = values(op)
-    return ns.array_namespace(w).real(w) if ns.numpy_dtype(w).kind == "c" else w
+    return _copy(ns.array_namespace(w).real(w) if ns.numpy_dtype(w).kind == "c" else w)
 
 
 # ---------------------------------------------------------------------- zero
@@ -182,7 +187,7 @@ def determinant_of_dense(op: Dense) -> SlogdetResult:
 
 @rule("diagonal", Dense, cost="n")
 def diagonal_of_dense(op: Dense) -> Any:
-    return op.namespace.linalg.diagonal(op._matrix)
+    return _copy(op.namespace.linalg.diagonal(op._matrix))
 
 
 @rule("trace", Dense, cost="n")

@@ -36,7 +36,7 @@ from structops.linalg.factorizations import slogdet_of_values
 from structops.linalg.logdet import slogdet
 from structops.linalg.solve import backward_tolerance
 from structops.operators.algebra import Sum
-from structops.operators.elementary import Identity, ScaledIdentity
+from structops.operators.elementary import ScaledIdentity
 from structops.operators.fourier import FourierBasis
 from structops.operators.toeplitz import CirculantOperator, ToeplitzOperator
 from structops.properties import POSITIVE_DEFINITE, SELF_ADJOINT
@@ -179,20 +179,17 @@ def _folded(question: str) -> Any:
     return lambda op: [(question, folded(op))]
 
 
-@rule("solve", Sum[ToeplitzOperator, Identity], asks=_folded("solve"))
 @rule("solve", Sum[ToeplitzOperator, ScaledIdentity], asks=_folded("solve"))
 def identity_into_lag_zero(op: Sum, B: Any) -> Any:
     return choose("solve", folded(op))(B)
 
 
 # Circulants can be factorised; for other Toeplitz operators the policy says what is possible.
-@rule("factorize", Sum[CirculantOperator, Identity], asks=_folded("factorize"))
 @rule("factorize", Sum[CirculantOperator, ScaledIdentity], asks=_folded("factorize"))
 def factorization_with_identity_in_lag_zero(op: Sum) -> Factorization:
     return factorize(folded(op))
 
 
-@rule("slogdet", Sum[ToeplitzOperator, Identity], asks=_folded("slogdet"))
 @rule("slogdet", Sum[ToeplitzOperator, ScaledIdentity], asks=_folded("slogdet"))
 def determinant_with_identity_in_lag_zero(op: Sum) -> SlogdetResult:
     return slogdet(folded(op))

@@ -82,8 +82,10 @@ FAMILIES: dict[str, tuple[tuple[Any, ...], Callable, Callable]] = {
 #: name -> (of the operator, of the dense matrix), both giving a number
 ANSWERS: dict[str, tuple[Callable, Callable]] = {
     "product": (lambda op, x: (op @ x).sum(), lambda A, x: (A @ x).sum()),
-    "adjoint product": (lambda op, x: (op.H @ x).square().sum(), lambda A, x: (
-        A.T @ x).square().sum()),
+    "adjoint product": (
+        lambda op, x: (op.H @ x).square().sum(),
+        lambda A, x: (A.T @ x).square().sum(),
+    ),
     "trace": (lambda op, x: so.trace(op), lambda A, x: torch.trace(A)),
     "diagonal": (lambda op, x: so.diagonal(op) @ x, lambda A, x: torch.diagonal(A) @ x),
     "logdet": (lambda op, x: so.slogdet(op).logabsdet, lambda A, x: torch.linalg.slogdet(A)[1]),

@@ -56,8 +56,10 @@ def test_weak_operator_follows_its_operand(case: Case, library: str) -> None:
     assert op.library is None and op.namespace is None and op.weak_kind is not None
     wanted = expected_dtype(op, case.dtype)
     for K in (0, 1, 3):
-        X, Y = block((op.shape[1], K), case.dtype, library), block(
-            (op.shape[0], K), case.dtype, library)
+        X, Y = (
+            block((op.shape[1], K), case.dtype, library),
+            block((op.shape[0], K), case.dtype, library),
+        )
         for found, expected in ((op @ X, dense @ host(X)), (op.H @ Y, dense.conj().T @ host(Y))):
             assert ns.library_of(found) == library
             assert ns.numpy_dtype(found) == wanted

@@ -23,7 +23,7 @@ def test_check(case: Case, check) -> None:
 
 @pytest.mark.parametrize("case", cases())
 def test_entry_is_what_it_says(case: Case) -> None:
-    op, dense = case.build()
+    op, _ = case.build()
     assert type(op) is case.variant.cls
     assert op.library == (None if case.variant.excluded is WEAK else case.library)
     if op.weak_kind is None and op.dtype.kind == ("c" if "complex" in case.dtype else "f"):

@@ -159,6 +159,7 @@ def asked_for(question: str, op: LinearOperator) -> Any:
 
 # ---------------------------------------------------------------------- by rule
 
+
 @pytest.mark.parametrize(("question", "case"), questions_and_cases())
 def test_by_rule(case: Case, question: str) -> None:
     op, dense = case.build()

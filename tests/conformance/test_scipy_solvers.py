@@ -23,7 +23,7 @@ DOUBLE = ("float64", "complex128")
 
 @contextmanager
 def scipys_own_warnings() -> Iterator[None]:
-    """SciPy warns about itself: float32 in lsmr, expm_multiply without a trace, lobpcg's history."""
+    """SciPy warns about itself: float32 in lsmr, expm_multiply without a trace, lobpcg."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"scipy\.")
         warnings.filterwarnings("ignore", message="Trace of LinearOperator not available")
@@ -274,8 +274,10 @@ def test_scipy_operator_becomes_ours() -> None:
     assert isinstance(op, LinearOperator)
     assert np.array_equal(op @ np.ones(3), A @ np.ones(3))
     assert np.array_equal(op.H @ np.ones(2), A.T @ np.ones(2))
-    assert np.allclose(so.solve(so.as_operator(scipy_operator(A[:, :2] + 1)), np.ones(2)),
-                       np.linalg.solve(A[:, :2] + 1, np.ones(2)))
+    assert np.allclose(
+        so.solve(so.as_operator(scipy_operator(A[:, :2] + 1)), np.ones(2)),
+        np.linalg.solve(A[:, :2] + 1, np.ones(2)),
+    )
 
 
 def test_matrix_shaped_operand_of_scipy() -> None:

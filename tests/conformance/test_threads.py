@@ -116,9 +116,7 @@ def test_different_questions_at_once() -> None:
     serial = [job(i) for i in range(THREADS)]
     for i, rounds in enumerate(in_threads(job)):
         for answers in rounds:
-            assert all(
-                np.array_equal(a, b) for a, b in zip(answers, serial[i], strict=True)
-            )
+            assert all(np.array_equal(a, b) for a, b in zip(answers, serial[i], strict=True))
 
 
 def test_budget_and_trust_are_local_to_a_thread() -> None:

@@ -48,8 +48,11 @@ def test_products(tree: Tree) -> None:
     near(op.H @ y, dense.conj().T @ y, "A.H @ y")
     near(op.T @ y, dense.T @ y, "A.T @ y")
     near(y.T @ op, y.T @ dense, "y @ A")
-    near(op.conj() @ operand(op, (op.shape[1],), 1), dense.conj() @ operand(
-        op, (op.shape[1],), 1), "A.conj() @ x")
+    near(
+        op.conj() @ operand(op, (op.shape[1],), 1),
+        dense.conj() @ operand(op, (op.shape[1],), 1),
+        "A.conj() @ x",
+    )
     near(op.to_dense(), dense, "to_dense")
 
 

@@ -139,7 +139,7 @@ def test_three_user_threads_share_the_pool(four_threads):
 def test_pool_grows_while_it_is_used(monkeypatch):
     monkeypatch.setattr(parallel, "num_threads", lambda: 2 + threading.get_ident() % 5)
     answers = run_in_threads(lambda k: [map_chunks(lambda i, j: i, 9, 1) for _ in range(50)], 3)
-    assert all(answer == list(range(9)) for answer in sum(answers, []))
+    assert answers == [[list(range(9))] * 50] * 3
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="fork is a POSIX call")
@@ -176,7 +176,7 @@ inside, leave = threading.Event(), threading.Event()
 def hold():
     with blas_guard():
         inside.set(); leave.wait()
-holder = threading.Thread(target=hold); holder.start(); inside.wait()
+holder = threading.Thread(target=hold, daemon=True); holder.start(); inside.wait(30)
 assert blas() == {1}, blas()
 child = os.fork()
 if child == 0:
@@ -217,6 +217,26 @@ def test_overlapping_guards_restore_at_the_last_exit():
         first.__exit__(None, None, None)  # not the order of a stack
         assert set(blas_threads()) == {1}
         second.__exit__(None, None, None)
+        assert blas_threads() == before
+
+
+def test_guard_left_last_by_another_thread():
+    inside, leave = threading.Event(), threading.Event()
+
+    def hold():
+        with blas_guard():
+            inside.set()
+            leave.wait(timeout=30)
+
+    with threadpool_limits(2, user_api="blas"):
+        before = blas_threads()
+        holder = threading.Thread(target=hold, daemon=True)
+        with blas_guard():
+            holder.start()
+            assert inside.wait(timeout=30)
+        assert set(blas_threads()) == {1}
+        leave.set()
+        holder.join(timeout=30)
         assert blas_threads() == before
 
 

@@ -29,8 +29,8 @@ PATTERN_LEAVES = (LinearOperator, DiagonalOperator, ScaledIdentity, so.Dense, so
 def universe() -> list[LinearOperator]:
     """Every small operator the patterns below can tell apart."""
     ops: list[LinearOperator] = list(LEAVES)
-    ops += [Scaled(DENSE, 2.0), Adjoint(DENSE), Adjoint(KRON)]
-    some = (DENSE, SHIFT, KRON)
+    ops += [Scaled(DENSE, 2.0), Scaled(KRON, 2.0), Adjoint(DENSE), Adjoint(KRON)]
+    some = (DENSE, DIAGONAL, SHIFT, KRON)
     for count in (1, 2, 3, 4, 5):
         # sums are unordered for patterns, products are not
         ops += [Sum(*c) for c in itertools.combinations_with_replacement(LEAVES, min(count, 4))]
@@ -43,7 +43,7 @@ def universe() -> list[LinearOperator]:
 
 def patterns() -> list[Any]:
     found: list[Any] = [*PATTERN_LEAVES, Sum, Product, Adjoint, Scaled]
-    found += [Adjoint[so.Dense], Adjoint[LinearOperator], Scaled[so.Dense]]
+    found += [Adjoint[so.Dense], Adjoint[so.KroneckerProduct], Scaled[so.Dense]]
     for p, q in itertools.product(PATTERN_LEAVES[1:], repeat=2):
         found += [Sum[p, q], Product[p, q]]
     for p in PATTERN_LEAVES[1:]:
@@ -144,8 +144,10 @@ def test_claims_stay_on_a_reordered_sum() -> None:
     [
         (so.Dense, "Dense"),
         (Sum[so.Dense, ...], "Sum[Dense, ...]"),
-        (Sum[Product[so.Selection, ..., Adjoint[so.Selection]], ScaledIdentity],
-         "Sum[Product[Selection, ..., Adjoint[Selection]], ScaledIdentity]"),
+        (
+            Sum[Product[so.Selection, ..., Adjoint[so.Selection]], ScaledIdentity],
+            "Sum[Product[Selection, ..., Adjoint[Selection]], ScaledIdentity]",
+        ),
     ],
 )
 def test_patterns_print_as_written(pattern: Any, name: str) -> None:

@@ -17,6 +17,9 @@ from structops.parallel import map_chunks, num_threads
 _BATCH_ELEMENTS = 2**17
 # Columns that share a cache line are read and written together.
 _LINE = 8
+# Frequencies of the last level, and complex numbers, that are transformed at once.
+_FREQUENCIES = 16
+_BLOCK_ELEMENTS = 2**14
 # Below this, waking a thread costs more than it saves.
 _THREADED_ELEMENTS = 2**15
 
@@ -75,23 +78,38 @@ def _convolve(symbol, rows, shape_out, lengths, half, workers):
     as their axis is done. In two levels this leaves out half of the transforms along the rows.
     """
     last = len(lengths)
-    if half:
-        spectrum = fft.rfft(rows, lengths[-1], axis=last, workers=workers)
+    forward, backward = (fft.rfft, fft.irfft) if half else (fft.fft, fft.ifft)
+    spectrum = forward(rows, lengths[-1], axis=last, workers=workers)
+    if last == 1:
+        spectrum *= symbol
     else:
-        spectrum = fft.fft(rows, lengths[-1], axis=last, workers=workers)
-    for axis in range(last - 1, 0, -1):
-        spectrum = fft.fft(
-            spectrum, lengths[axis - 1], axis=axis, overwrite_x=True, workers=workers
-        )
-    spectrum *= symbol
-    for axis in range(1, last):
-        spectrum = fft.ifft(spectrum, axis=axis, overwrite_x=True, workers=workers)
-        spectrum = spectrum[(slice(None),) * axis + (slice(0, shape_out[axis - 1]),)]
-    if half:
-        images = fft.irfft(spectrum, lengths[-1], axis=last, overwrite_x=True, workers=workers)
-    else:
-        images = fft.ifft(spectrum, axis=last, overwrite_x=True, workers=workers)
+        spectrum = _convolve_other_levels(symbol, spectrum, shape_out[:-1], lengths[:-1])
+    images = backward(spectrum, lengths[-1], axis=last, overwrite_x=True, workers=workers)
     return images[..., : shape_out[-1]]
+
+
+def _convolve_other_levels(symbol, spectrum, shape_out, lengths):
+    """All levels but the last, a few frequencies of the last at a time.
+
+    The padded array of a block stays in cache, and the blocks are independent.
+    """
+    frequencies = spectrum.shape[-1]
+    images = spectrum
+    if spectrum.shape[1:-1] != shape_out:
+        images = np.empty((spectrum.shape[0], *shape_out, frequencies), spectrum.dtype)
+
+    def block(start, stop):
+        part = spectrum[..., start:stop]
+        for axis in range(len(lengths), 0, -1):
+            part = fft.fft(part, lengths[axis - 1], axis=axis, overwrite_x=True)
+        part *= symbol[..., start:stop]
+        for axis in range(1, len(lengths) + 1):
+            part = fft.ifft(part, axis=axis, overwrite_x=True)
+            part = part[(slice(None),) * axis + (slice(0, shape_out[axis - 1]),)]
+        images[..., start:stop] = part
+
+    map_chunks(block, frequencies, max(_FREQUENCIES, _BLOCK_ELEMENTS // prod(lengths)))
+    return images
 
 
 def sine_transform(X):
