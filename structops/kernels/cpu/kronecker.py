@@ -16,8 +16,8 @@ memory, and for factors below 64 x 64 memory is what takes the time. Three ideas
   F transposed for the last axis of a single column, cut where BLAS is fastest. Nothing is
   transposed in memory. Real factors see a complex array as a real one with twice the columns.
 
-A factor large enough to keep BLAS at its peak is a pass of its own: one call, with the threads of
-BLAS. Small products skip all this. There is no compiled code here: BLAS on tiles beat a
+A factor large enough to keep BLAS at its peak is a pass of its own, shared out by rows (on a busy
+machine the threads of BLAS itself wait for one another). Small products skip all this. There is no compiled code here: BLAS on tiles beat a
 register-blocked Numba product at every size from 4 x 4 to 128 x 128.
 """
 
@@ -44,7 +44,7 @@ _TILE = 2**18
 # Columns cut out of longer rows come in at least this many elements: four cache lines.
 _PIECE = 32
 # A matrix of this many entries keeps BLAS at its peak by itself.
-_LARGE = 2**15
+_LARGE = 2**16
 # Slabs this wide let a large matrix run at BLAS's peak.
 _WIDE = 128
 # With n K^2 up to this, an n x n factor and K columns are multiplied as one matrix F ⊗ I.
@@ -245,12 +245,25 @@ def _large_pass(F: np.ndarray, x: np.ndarray, before: int, after: int) -> np.nda
     """Multiply the middle axis of x, (before, n, after) in memory, by a large matrix."""
     m, n = F.shape
     x = x.reshape(before, n, after)
-    if before == 1 or after >= _WIDE:
-        return np.matmul(F, x)
-    # Thin slabs would read all of F for a few columns each: make their columns rows of one matrix.
-    rows = np.ascontiguousarray(x.swapaxes(1, 2)).reshape(before * after, n)
-    y = np.matmul(rows, F.T).reshape(before, after, m)
-    return np.ascontiguousarray(y.swapaxes(1, 2))
+    thin = before > 1 and after < _WIDE
+    if thin:  # slabs would read all of F for a few columns each: make them columns of one matrix
+        x = np.ascontiguousarray(x.swapaxes(1, 2)).reshape(before * after, n).T
+        y = np.empty((before * after, m), dtype=x.dtype).T
+    else:
+        y = np.empty((before, m, after), dtype=x.dtype)
+
+    def multiply_rows(start: int, stop: int) -> None:
+        np.matmul(F[start:stop], x, out=y[..., start:stop, :])
+
+    with blas_guard():
+        map_chunks(multiply_rows, m, _rows_at_a_time(m))
+    return np.ascontiguousarray(y.T.reshape(before, after, m).swapaxes(1, 2)) if thin else y
+
+
+def _rows_at_a_time(m: int) -> int:
+    """Cut a large matrix into 2, 4, 8, ... parts: even work for threads, of 256 rows or more."""
+    parts = 1 if m < 256 else max(2, 1 << (m // 256).bit_length() - 1)
+    return -(-m // parts)
 
 
 def _tiled_pass(
