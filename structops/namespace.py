@@ -148,6 +148,15 @@ def real_dtype(dtype: Any) -> np.dtype:
     return dtype if dtype.kind == "f" else _REAL_OF.get(dtype, np.dtype(np.float64))
 
 
+def copied(x: Any) -> Any:
+    """A copy of an array; PyTorch keeps its gradient."""
+    if isinstance(x, np.ndarray):
+        return x.copy()
+    if hasattr(x, "clone"):  # asarray does not promise to keep the gradient
+        return x.clone()
+    return array_namespace(x).asarray(x, copy=True)
+
+
 def device_of(x: Any) -> Any:
     """Device of an array."""
     if isinstance(x, np.ndarray):

@@ -105,7 +105,7 @@ class Identity(ScaledIdentity):
         return self
 
     def _apply(self, X: Any) -> Any:
-        return _copy(X)
+        return ns.copied(X)
 
     def diagonal_values(self, xp: Any, dtype: np.dtype, device: Any = None) -> Any:
         return xp.ones((self.n,), dtype=ns.dtype_in(xp, dtype), device=device)
@@ -226,7 +226,7 @@ class Dense(LinearOperator):
         return Dense(self.namespace.conj(self._matrix))._claim(self.properties)
 
     def _to_dense(self) -> Any:
-        return _copy(self._matrix)
+        return ns.copied(self._matrix)
 
 
 class Sparse(LinearOperator):
@@ -524,14 +524,6 @@ def as_operator(x: Any) -> LinearOperator:
 
 
 # ---------------------------------------------------------------------- helpers
-
-
-def _copy(X: Any) -> Any:
-    if isinstance(X, np.ndarray):
-        return X.copy()
-    if hasattr(X, "clone"):  # PyTorch: keeps the gradient, which asarray does not promise
-        return X.clone()
-    return ns.array_namespace(X).asarray(X, copy=True)
 
 
 def _conj(scalar: Any) -> Any:

@@ -27,6 +27,7 @@ def scipys_own_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"scipy\.")
         warnings.filterwarnings("ignore", message="Trace of LinearOperator not available")
+        warnings.filterwarnings("ignore", message="Exited at iteration")
         yield
 
 

@@ -51,7 +51,7 @@ def kron_apply(factors: Sequence[Any], X: Any) -> Any:
     matrices = [F for F in factors if not isinstance(F, int)]
     columns = X.shape[1]
     if not matrices:
-        return xp.asarray(X, copy=True)
+        return copied(X)
     dtype = reduce(np.result_type, map(numpy_dtype, matrices), numpy_dtype(X))
     rows = math.prod(F if isinstance(F, int) else F.shape[0] for F in factors)
     if X.shape[0] == 0:  # some factor has no columns: empty sums
