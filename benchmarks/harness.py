@@ -266,6 +266,7 @@ def describe_machine() -> dict[str, Any]:
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "processor": _processor(),
         "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[1], 1) if hasattr(os, "getloadavg") else None,
         "system": platform.system(),
         "blas": blas,
         "versions": versions,
@@ -371,7 +372,7 @@ def report(title: str, notes: str, command: str, rows: Sequence[Row]) -> str:
         f"# {title}",
         f"Written by `{command}` on {machine['date']}. Processor: {machine['processor']}, "
         f"{machine['cores']} cores, {machine['system']}. BLAS: {'; '.join(machine['blas'])}. "
-        f"Versions: {versions}.",
+        f"Versions: {versions}." + _others_at_work(machine),
         "Medians of interleaved calls in one process; *spread* is half the distance between the "
         "quartiles of our times; the last column is the time of the fastest peer over ours."
         f" The longest of our first calls, imports and compilation included, took {first:.2f} s.",
@@ -381,6 +382,15 @@ def report(title: str, notes: str, command: str, rows: Sequence[Row]) -> str:
     if notes:
         parts.append(notes.strip())
     return "\n\n".join(parts) + "\n"
+
+
+def _others_at_work(machine: Mapping[str, Any]) -> str:
+    if machine["load"] is None or machine["load"] <= machine["cores"] + 1:
+        return ""
+    return (
+        f" Other programs were running (load {machine['load']}): read the ratios, not the speeds, "
+        "and single rows with caution."
+    )
 
 
 def as_json(title: str, rows: Sequence[Row]) -> dict[str, Any]:

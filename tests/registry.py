@@ -13,7 +13,6 @@ suite runs over variants x dtypes x libraries; to add an operator is to add its 
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
 import itertools
 import pkgutil
@@ -34,7 +33,7 @@ from structops.operators.algebra import Adjoint, Conjugate, Product, Scaled, Sum
 from structops.operators.base import LinearOperator
 from structops.operators.elementary import ScaledIdentity, Sparse
 from structops.operators.fourier import CirculantSection, FourierBasis, SineSection
-from tests.tools import has_adjoint
+from tests.tools import has_adjoint, needs
 
 DTYPES = ("float32", "float64", "complex64", "complex128")
 LIBRARIES = ("numpy", "torch", "array_api_strict")
@@ -221,9 +220,7 @@ def cases(select: Callable[[Case], bool] = lambda case: True, only_default: bool
             case = Case(v, dtype, library)
             if not select(case) or (only_default and not case.is_default):
                 continue
-            marks = [] if case.is_default else [pytest.mark.slow]
-            if importlib.util.find_spec(library) is None:
-                marks.append(pytest.mark.skip(reason=f"{library} is not installed"))
+            marks = needs(library) + ([] if case.is_default else [pytest.mark.slow])
             params.append(pytest.param(case, id=case.id, marks=marks))
     return params
 

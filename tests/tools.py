@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,11 +23,19 @@ __all__ = [
     "has_adjoint",
     "host",
     "is_array_scalar",
+    "needs",
     "opaque",
     "operand",
     "roads_taken",
     "tolerance",
 ]
+
+
+def needs(library: str) -> list[Any]:
+    """Marks of a test of one array library: skipped, visibly, where it is not installed."""
+    if importlib.util.find_spec(library) is None:
+        return [pytest.mark.skip(reason=f"{library} is not installed")]
+    return []
 
 
 def has_adjoint(op: LinearOperator) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 from typing import Any
 
@@ -15,14 +14,7 @@ from structops.exceptions import NamespaceMismatchError
 from structops.operators.elementary import ScaledIdentity
 from structops.testing import assert_close, tolerance
 from tests.registry import DTYPES, LIBRARIES, VARIANTS, WEAK, Case
-from tests.tools import dense_solve, host
-
-
-def needs(library: str) -> list[Any]:
-    if importlib.util.find_spec(library) is None:
-        return [pytest.mark.skip(reason=f"{library} is not installed")]
-    return []
-
+from tests.tools import dense_solve, host, needs
 
 each_library = pytest.mark.parametrize(
     "library", [pytest.param(name, marks=needs(name)) for name in LIBRARIES[1:]]

@@ -261,6 +261,24 @@ def test_composites_with_sparse(case: Case) -> None:
         assert np.allclose(composite @ x, expected @ x, atol=1e-10), what
 
 
+@on_numpy(lambda c: c.facts.has_adjoint)
+def test_private_hooks(case: Case) -> None:
+    """SciPy's classes call these names, whichever of them a release happens to use."""
+    op, dense = case.build()
+    adjoint = dense.conj().T
+    x, X = operand(op, (op.shape[1],)), operand(op, (op.shape[1], 3))
+    y, Y = operand(op, (op.shape[0],)), operand(op, (op.shape[0], 3))
+    for what, found, wanted in (
+        ("_matvec", op._matvec(x), dense @ x),
+        ("_matmat", op._matmat(X), dense @ X),
+        ("_rmatvec", op._rmatvec(y), adjoint @ y),
+        ("_rmatmat", op._rmatmat(Y), adjoint @ Y),
+        ("_adjoint", op._adjoint() @ y, adjoint @ y),
+        ("_transpose", op._transpose() @ y, dense.T @ y),
+    ):
+        assert np.allclose(found, wanted, atol=1e-10), what
+
+
 @on_numpy(lambda c: True)
 def test_scipy_sees_one_of_its_own(case: Case) -> None:
     op, dense = case.build()

@@ -40,6 +40,16 @@ def in_threads(job: Callable[[int], Any]) -> list[Any]:
     return results
 
 
+def agree(found: Any, serial: Any) -> bool:
+    """Equal up to rounding: a BLAS that is busy in another thread may split its sums otherwise.
+
+    What a race would do to an answer is many orders of magnitude larger.
+    """
+    scale = np.max(np.abs(serial), initial=1e-300)
+    difference = np.max(np.abs(np.subtract(found, serial)), initial=0.0)
+    return np.shape(found) == np.shape(serial) and bool(difference <= 1e-11 * scale)
+
+
 def operators() -> dict[str, so.LinearOperator]:
     rng = np.random.default_rng(0)
     A = rng.standard_normal((24, 24))
@@ -90,7 +100,7 @@ def test_same_as_serial(name: str, job: str) -> None:
     serial = [np.asarray(run(op, x)) for x in vectors]
     for i, answers in enumerate(in_threads(lambda i: run(op, vectors[i]))):
         for answer in answers:
-            assert np.array_equal(answer, serial[i])
+            assert agree(answer, serial[i])
 
 
 def test_shared_factorization() -> None:
@@ -99,7 +109,7 @@ def test_shared_factorization() -> None:
     vectors = np.random.default_rng(2).standard_normal((THREADS, op.shape[0]))
     serial = [F.solve(x) for x in vectors]
     for i, answers in enumerate(in_threads(lambda i: F.solve(vectors[i]))):
-        assert all(np.array_equal(answer, serial[i]) for answer in answers)
+        assert all(agree(answer, serial[i]) for answer in answers)
 
 
 def test_different_questions_at_once() -> None:
@@ -116,7 +126,7 @@ def test_different_questions_at_once() -> None:
     serial = [job(i) for i in range(THREADS)]
     for i, rounds in enumerate(in_threads(job)):
         for answers in rounds:
-            assert all(np.array_equal(a, b) for a, b in zip(answers, serial[i], strict=True))
+            assert all(agree(a, b) for a, b in zip(answers, serial[i], strict=True))
 
 
 def test_budget_and_trust_are_local_to_a_thread() -> None:

@@ -180,8 +180,9 @@ LARGE = {
     "17^4": ([(17, 17)] * 4, 1),
     "64 x 64, many columns": ([(64, 64)] * 2, 40),
     "ragged tiles": ([(31, 29), (7, 13), (11, 11), (3, 5)], 7),
-    "large and thin": ([(20, 20), (200, 210)], 16),
-    "large first": ([(210, 200), (25, 25)], 16),
+    "large and thin": ([(20, 20), (250, 280)], 16),
+    "large first": ([(520, 200), (25, 25)], 16),
+    "two large": ([(300, 256), (600, 500)], 1),
     "between identities": ([50, (9, 9), 30, (5, 5)], 1),
 }
 
@@ -276,6 +277,13 @@ def test_shrinking_factors_come_first():
 )
 def test_pieces_divide_their_length(length, limit, piece):
     assert cpu._piece(length, limit) == piece
+
+
+@pytest.mark.parametrize(
+    ("m", "rows"), [(10, 10), (256, 128), (600, 300), (1000, 500), (2000, 500)]
+)
+def test_large_matrices_are_cut_evenly(m, rows):
+    assert cpu._rows_at_a_time(m) == rows
 
 
 # Other libraries

@@ -16,9 +16,9 @@ memory, and for factors below 64 x 64 memory is what takes the time. Three ideas
   F transposed for the last axis of a single column, cut where BLAS is fastest. Nothing is
   transposed in memory. Real factors see a complex array as a real one with twice the columns.
 
-A factor large enough to keep BLAS at its peak is a pass of its own, shared out by rows (on a busy
-machine the threads of BLAS itself wait for one another). Small products skip all this. There is no compiled code here: BLAS on tiles beat a
-register-blocked Numba product at every size from 4 x 4 to 128 x 128.
+A factor large enough to keep BLAS at its peak is a pass of its own, shared out by rows: on a busy
+machine BLAS's own threads wait for one another. Small products skip all this. Nothing is compiled:
+a register-blocked Numba product was slower at every size from 4 x 4 to 128 x 128.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _TILE = 2**18
 _PIECE = 32
 # A matrix of this many entries keeps BLAS at its peak by itself.
 _LARGE = 2**16
-# Slabs this wide let a large matrix run at BLAS's peak.
+# Slabs this wide let a large matrix run at its peak.
 _WIDE = 128
 # With n K^2 up to this, an n x n factor and K columns are multiplied as one matrix F ⊗ I.
 _SHORT = 200
@@ -107,11 +107,8 @@ def _one_by_one(factors: Sequence[Factor], X: np.ndarray) -> np.ndarray:
         else:
             Y = np.matmul(F, Y.reshape(before, n, after))
         after *= m
-    if Y is X:
-        return X.copy()
-    return Y.reshape(
-        after // columns if columns else math.prod([_shape(F)[0] for F in factors]), columns
-    )
+    shape = (math.prod([_shape(F)[0] for F in factors]), columns)
+    return X.copy() if Y is X else Y.reshape(shape)
 
 
 def _empty(factors: Sequence[Factor], X: np.ndarray) -> np.ndarray:
@@ -124,13 +121,12 @@ def _shape(factor: Factor) -> tuple[int, int]:
     return (factor, factor) if isinstance(factor, int) else factor.shape
 
 
-def _cost(factor: np.ndarray) -> int:
-    """Time to multiply one vector, counted in multiply-adds.
+def _cost(m: int, n: int) -> int:
+    """Time to multiply one vector by an (m, n) matrix, counted in multiply-adds.
 
     A number read or written counts as 8 of them: products of n x n matrices with tiles in cache
     were seen to reach n / (n + 16) of the peak.
     """
-    m, n = factor.shape
     return m * n + 8 * (m + n)
 
 
@@ -154,10 +150,9 @@ def _worth_fusing(left: Factor, right: Factor) -> bool:
     if isinstance(left, int) or isinstance(right, int):
         return False
     (m, n), (p, q) = left.shape, right.shape
-    together = m * n * p * q + 8 * (m * p + n * q)
-    left_first = q * _cost(left) + m * _cost(right)
-    right_first = n * _cost(right) + p * _cost(left)
-    return together < min(left_first, right_first)
+    left_first = q * _cost(m, n) + m * _cost(p, q)
+    right_first = n * _cost(p, q) + p * _cost(m, n)
+    return _cost(m * p, n * q) < min(left_first, right_first)
 
 
 def _fuse_columns(factors: list[Factor], columns: int) -> tuple[list[Factor], int]:
@@ -298,7 +293,7 @@ def _tiled_pass(
             try:
                 tile = spare[shape].pop()  # no two threads get the same one
             except IndexError:
-                tile = _Tile(products, *shape, tiles_across == 1, in_place, x.dtype)
+                tile = _Tile(products, shape, tiles_across == 1, in_place, x.dtype)
             tile.multiply(source, target)
             spare[shape].append(tile)
 
@@ -325,46 +320,31 @@ def _products(factors: Sequence[Factor]) -> list[_Product]:
     sizes = [_shape(F)[1] for F in factors]
     products = []
     for i in order:
-        F = factors[i]
-        products.append(_Product(F, math.prod(sizes[:i]), math.prod(sizes[i + 1 :])))
-        sizes[i] = F.shape[0]
+        products.append(_Product(factors[i], math.prod(sizes[:i]), math.prod(sizes[i + 1 :])))
+        sizes[i] = factors[i].shape[0]
     return products
 
 
 class _Tile:
-    """The products of tiles of one shape, (b, columns, c) -> (b, rows, c).
+    """The products of tiles (b, columns, c) -> (b, rows, c) of one shape (b, c).
 
-    The first product reads the source, the last one writes the target, and those between go to
-    and fro between two rows of scratch memory. NumPy reshapes an array in the time BLAS takes to
-    multiply 20 x 20 matrices, so the views of the scratch memory are made once.
-
-    Parameters
-    ----------
-    products : list of _Product
-        What to apply, in order.
-    b, c : int
-        Numbers of indices before and after the group's axes.
-    whole_rows : bool
-        False if a tile's rows of c numbers are cut out of longer ones.
-    in_place : bool
-        True if the target is the source.
-    dtype : dtype
-        Of source and target.
+    The first product reads the source, the last one writes the target (which is the source if
+    ``in_place``), and those between go to and fro between two rows of scratch memory. NumPy
+    reshapes an array in the time BLAS takes to multiply 20 x 20 matrices, so the views of the
+    scratch memory are made once. Without ``whole_rows``, rows of c numbers are cut out of longer
+    ones.
     """
 
     def __init__(
         self,
         products: list[_Product],
-        b: int,
-        c: int,
+        shape: tuple[int, int],
         whole_rows: bool,
         in_place: bool,
         dtype: np.dtype,
     ) -> None:
         last = len(products) - 1
-        calls = [
-            _call(product, b, c, whole_rows or 0 < k < last) for k, product in enumerate(products)
-        ]
+        calls = [_call(p, *shape, whole_rows or 0 < k < last) for k, p in enumerate(products)]
         self._source_shape = calls[0][1]
         self._last, _, self._target_shape = calls[last]
         self._copy_back = in_place and last == 0
@@ -373,17 +353,12 @@ class _Tile:
 
         sizes = [math.prod(out_shape) for _, _, out_shape in calls[:-1]]
         scratch = np.empty((2, max(sizes, default=0)), dtype=dtype)
-        self._inner = [
-            (
-                F,
-                _columns(scratch[k % 2, :size], out_shape),
-                _columns(scratch[k % 2, :size], calls[k + 1][1]),
-            )
-            for k, (size, (F, _, out_shape)) in enumerate(zip(sizes, calls, strict=False))
-        ]
+        self._inner = []
+        for k, size in enumerate(sizes):
+            row, (F, _, out_shape), (_, next_shape, _) = scratch[k % 2, :size], *calls[k : k + 2]
+            self._inner.append((F, _columns(row, out_shape), _columns(row, next_shape)))
 
     def multiply(self, source: np.ndarray, target: np.ndarray) -> None:
-        """Write into ``target`` what the products make of ``source``."""
         tile = _columns(source, self._source_shape)
         for F, out, following in self._inner:
             np.matmul(F, tile, out=out)

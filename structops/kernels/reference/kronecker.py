@@ -9,7 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from structops.namespace import array_namespace, astype, device_of, dtype_in, numpy_dtype
+from structops.namespace import (
+    array_namespace,
+    astype,
+    copied,
+    device_of,
+    dtype_in,
+    numpy_dtype,
+)
 
 
 def kron_apply(factors: Sequence[Any], X: Any) -> Any:
