@@ -17,7 +17,7 @@ NOTES = """\
 The covariance is Matern-5/2 in one axis times Matern-5/2 in the other, with noise. structops and
 the dense road are exact; they agree in the value and in the derivatives with respect to length
 scales and noise. GPyTorch does what it does by itself with its `GridKernel` above 800 points:
-conjugate gradients and a stochastic log-determinant; its value is held to 2 %, its gradient is not
+conjugate gradients and a stochastic log-determinant; its value is held to 10 %, its gradient is not
 compared. The dense road needs four matrices of N x N numbers and is left out above 3600 cells
 (GPyTorch above 10 000, where it takes gigabytes).
 
@@ -127,8 +127,8 @@ def gpytorch_grid(axes: tuple[np.ndarray, ...], y: np.ndarray) -> dict[str, Call
         value.backward()
         found = float(value.detach()) * y.size
         error = abs(found - exact[0]) / abs(exact[0])
-        if error > 0.02:
+        if error > 0.1:
             raise AssertionError(f"GPyTorch is off by {error:.1%}")
-        return exact  # what is compared is the value, here, to 2 %
+        return exact  # what is compared is the value, here, to 10 %
 
     return {"GPyTorch GridKernel": evaluate}

@@ -282,8 +282,8 @@ def test_pieces_divide_their_length(length, limit, piece):
 @pytest.mark.parametrize(
     ("m", "rows"), [(10, 10), (256, 128), (600, 300), (1000, 500), (2000, 500)]
 )
-def test_large_matrices_are_cut_evenly(m, rows):
-    assert cpu._rows_at_a_time(m) == rows
+def test_large_products_are_shared_evenly(m, rows):
+    assert cpu._share(m) == rows
 
 
 # Other libraries

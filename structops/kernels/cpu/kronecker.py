@@ -18,7 +18,7 @@ memory, and for factors below 64 x 64 memory is what takes the time. Three ideas
 
 A factor large enough to keep BLAS at its peak is a pass of its own, shared out by rows: on a busy
 machine BLAS's own threads wait for one another. Small products skip all this. Nothing is compiled:
-a register-blocked Numba product was slower at every size from 4 x 4 to 128 x 128.
+with OpenBLAS's AVX-512 kernels, a Numba product unrolled 4 x 4 won at 4 x 4 only, which is fused.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def _cost(m: int, n: int) -> int:
     """Time to multiply one vector by an (m, n) matrix, counted in multiply-adds.
 
     A number read or written counts as 8 of them: products of n x n matrices with tiles in cache
-    were seen to reach n / (n + 16) of the peak.
+    were seen to reach about n / (n + 16) of the peak.
     """
     return m * n + 8 * (m + n)
 
@@ -141,7 +141,7 @@ def _fuse(factors: Sequence[Factor]) -> list[Factor]:
 
 
 def _kron(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """What :func:`numpy.kron` returns, in a tenth of its time for small matrices."""
+    """What :func:`numpy.kron` returns, without its handling of any number of axes."""
     (m, n), (p, q) = left.shape, right.shape
     return (left[:, None, :, None] * right[:, None, :]).reshape(m * p, n * q)
 
@@ -240,25 +240,27 @@ def _large_pass(F: np.ndarray, x: np.ndarray, before: int, after: int) -> np.nda
     """Multiply the middle axis of x, (before, n, after) in memory, by a large matrix."""
     m, n = F.shape
     x = x.reshape(before, n, after)
-    thin = before > 1 and after < _WIDE
-    if thin:  # slabs would read all of F for a few columns each: make them columns of one matrix
-        x = np.ascontiguousarray(x.swapaxes(1, 2)).reshape(before * after, n).T
-        y = np.empty((before * after, m), dtype=x.dtype).T
-    else:
-        y = np.empty((before, m, after), dtype=x.dtype)
+    y = np.empty((before, m, after), dtype=x.dtype)
 
-    def multiply_rows(start: int, stop: int) -> None:
-        np.matmul(F[start:stop], x, out=y[..., start:stop, :])
+    def multiply_by_rows(start: int, stop: int) -> None:
+        np.matmul(F[start:stop], x, out=y[:, start:stop])
+
+    def multiply_slabs(start: int, stop: int) -> None:
+        rows = x[start:stop].swapaxes(1, 2).reshape((stop - start) * after, n)
+        y[start:stop] = np.matmul(rows, F.T).reshape(stop - start, after, m).swapaxes(1, 2)
 
     with blas_guard():
-        map_chunks(multiply_rows, m, _rows_at_a_time(m))
-    return np.ascontiguousarray(y.T.reshape(before, after, m).swapaxes(1, 2)) if thin else y
+        if before == 1 or after >= _WIDE:
+            map_chunks(multiply_by_rows, m, _share(m))
+        else:  # all of F for each thin slab would be slow: many slabs make one matrix
+            map_chunks(multiply_slabs, before, max(1, _share(before * after) // after))
+    return y
 
 
-def _rows_at_a_time(m: int) -> int:
-    """Cut a large matrix into 2, 4, 8, ... parts: even work for threads, of 256 rows or more."""
-    parts = 1 if m < 256 else max(2, 1 << (m // 256).bit_length() - 1)
-    return -(-m // parts)
+def _share(length: int) -> int:
+    """Size of each of 2, 4, 8, ... parts: even work for threads, in products 256 long or more."""
+    parts = 1 if length < 256 else max(2, 1 << (length // 256).bit_length() - 1)
+    return -(-length // parts)
 
 
 def _tiled_pass(
@@ -328,11 +330,10 @@ def _products(factors: Sequence[Factor]) -> list[_Product]:
 class _Tile:
     """The products of tiles (b, columns, c) -> (b, rows, c) of one shape (b, c).
 
-    The first product reads the source, the last one writes the target (which is the source if
-    ``in_place``), and those between go to and fro between two rows of scratch memory. NumPy
-    reshapes an array in the time BLAS takes to multiply 20 x 20 matrices, so the views of the
-    scratch memory are made once. Without ``whole_rows``, rows of c numbers are cut out of longer
-    ones.
+    The first product reads the source, the last one writes the target (the source itself if
+    ``in_place``), those between go to and fro between two rows of scratch memory. Their views are
+    made once: reshaping takes as long as a small product. Without ``whole_rows``, a tile's rows of
+    c numbers are cut out of longer ones.
     """
 
     def __init__(
