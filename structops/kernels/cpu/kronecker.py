@@ -217,8 +217,7 @@ def _growth(factors: Sequence[Factor]) -> float:
 
 def _in_passes(factors: Sequence[Factor], X: np.ndarray) -> np.ndarray:
     """The product for a large contiguous X, whose dtype is the result's."""
-    rows = math.prod(_shape(F)[0] for F in factors)
-    columns = X.shape[1]
+    rows, columns = math.prod(_shape(F)[0] for F in factors), X.shape[1]
     factors = _fuse([F if isinstance(F, int) else F.astype(X.dtype, copy=False) for F in factors])
     factors, after_all = _fuse_columns(factors, columns)
     sizes = [_shape(F)[1] for F in factors]  # of the axes; they change as factors are applied
