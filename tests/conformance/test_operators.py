@@ -32,7 +32,7 @@ def test_entry_is_what_it_says(case: Case) -> None:
 
 def test_every_operator_has_an_entry() -> None:
     missing = set(concrete_operators()) - {v.cls.__name__ for v in VARIANTS}
-    assert not missing, f"no variant in tests/registry.py for {sorted(missing)}"
+    assert not missing, f"no variant in tests/registry/ for {sorted(missing)}"
 
 
 def test_every_exported_operator_is_looked_at() -> None:

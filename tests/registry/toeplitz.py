@@ -1,0 +1,202 @@
+"""Variants of the Toeplitz and circulant operators and the Fourier bases."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import structops as so
+from structops.operators.fourier import CirculantSection, FourierBasis, SineSection
+from tests.registry.core import (
+    WEAK,
+    Draw,
+    block_toeplitz_matrix,
+    circulant_matrix,
+    dominant_column,
+    dominant_lags,
+    kron,
+    toeplitz_matrix,
+    variant,
+)
+
+
+@variant(so.Toeplitz)
+def toeplitz_hermitian(d: Draw) -> tuple:
+    c = dominant_column(d, 7)
+    return so.Toeplitz(d.own(c)), toeplitz_matrix(c)
+
+
+@variant(so.Toeplitz)
+def toeplitz_hermitian_indefinite(d: Draw) -> tuple:
+    c = np.zeros(6, d.dtype)
+    c[1], c[0] = 1.5 + 1j if d.is_complex else 1.5, 0.2
+    return so.Toeplitz(d.own(c)), toeplitz_matrix(c)
+
+
+@variant(so.Toeplitz)
+def toeplitz_nonsymmetric(d: Draw) -> tuple:
+    c, r = dominant_column(d, 6), d.numbers(6) / 6
+    r[0] = 99  # ignored: the column decides
+    return so.Toeplitz(d.own(c), d.own(r)), toeplitz_matrix(c, r)
+
+
+@variant(so.Toeplitz)
+def toeplitz_wide(d: Draw) -> tuple:
+    c, r = d.numbers(3), d.numbers(5)
+    return so.Toeplitz(d.own(c), d.own(r)), toeplitz_matrix(c, r)
+
+
+@variant(so.Toeplitz)
+def toeplitz_tall(d: Draw) -> tuple:
+    c, r = d.numbers(6), d.numbers(2)
+    return so.Toeplitz(d.own(c), d.own(r)), toeplitz_matrix(c, r)
+
+
+@variant(so.Toeplitz)
+def toeplitz_of_order_one(d: Draw) -> tuple:
+    c = np.array([-2.0], d.dtype)
+    return so.Toeplitz(d.own(c)), np.array([[-2.0]])
+
+
+@variant(so.Toeplitz)
+def toeplitz_by_transforms(d: Draw) -> tuple:
+    # more entries than are kept as a matrix
+    c = dominant_column(d, 150)
+    return so.Toeplitz(d.own(c)), toeplitz_matrix(c)
+
+
+@variant(so.Toeplitz)
+def toeplitz_rectangular_by_transforms(d: Draw) -> tuple:
+    c, r = d.numbers(130), d.numbers(150)
+    return so.Toeplitz(d.own(c), d.own(r)), toeplitz_matrix(c, r)
+
+
+@variant(so.Circulant)
+def circulant(d: Draw) -> tuple:
+    c = dominant_column(d, 6)
+    return so.Circulant(d.own(c)), circulant_matrix(c)
+
+
+@variant(so.Circulant)
+def circulant_hermitian(d: Draw) -> tuple:
+    c = np.zeros(5, d.dtype)
+    c[0], c[1] = 3, 1 + 0.5j if d.is_complex else 1
+    c[4] = np.conj(c[1])
+    return so.Circulant(d.own(c)), circulant_matrix(c)
+
+
+@variant(so.Circulant)
+def circulant_of_order_one(d: Draw) -> tuple:
+    c = np.array([2.0], d.dtype)
+    return so.Circulant(d.own(c)), np.array([[2.0]])
+
+
+@variant(so.Circulant)
+def circulant_of_slow_length(d: Draw) -> tuple:
+    # 149 is prime: multiplied through a longer transform
+    c = dominant_column(d, 149)
+    return so.Circulant(d.own(c)), circulant_matrix(c)
+
+
+@variant(so.BlockToeplitz)
+def block_toeplitz_hermitian(d: Draw) -> tuple:
+    t = dominant_lags(d, 3, 4)
+    return so.BlockToeplitz(d.own(t)), block_toeplitz_matrix(t)
+
+
+@variant(so.BlockToeplitz)
+def block_toeplitz_nonsymmetric(d: Draw) -> tuple:
+    t = dominant_lags(d, 2, 3)
+    t[0, 0] += 0.5
+    return so.BlockToeplitz(d.own(t)), block_toeplitz_matrix(t)
+
+
+@variant(so.BlockToeplitz)
+def block_toeplitz_of_three_levels(d: Draw) -> tuple:
+    t = dominant_lags(d, 2, 3, 2)
+    return so.BlockToeplitz(d.own(t)), block_toeplitz_matrix(t)
+
+
+@variant(so.BlockToeplitz)
+def block_toeplitz_of_one_level(d: Draw) -> tuple:
+    t = dominant_lags(d, 5)
+    return so.BlockToeplitz(d.own(t)), block_toeplitz_matrix(t)
+
+
+@variant(so.BlockToeplitz)
+def block_toeplitz_by_transforms(d: Draw) -> tuple:
+    t = dominant_lags(d, 12, 13)
+    return so.BlockToeplitz(d.own(t)), block_toeplitz_matrix(t)
+
+
+@variant(so.BlockCirculant)
+def block_circulant(d: Draw) -> tuple:
+    c = d.numbers(3, 4) / 12
+    c[0, 0] = 2
+    return so.BlockCirculant(d.own(c)), circulant_matrix(c)
+
+
+@variant(so.BlockCirculant)
+def block_circulant_of_three_levels(d: Draw) -> tuple:
+    c = d.numbers(2, 1, 3) / 6
+    c[0, 0, 0] = 2
+    return so.BlockCirculant(d.own(c)), circulant_matrix(c)
+
+
+@variant(so.BlockCirculant)
+def block_circulant_by_transforms(d: Draw) -> tuple:
+    c = d.numbers(11, 13) / 143
+    c[0, 0] = 2
+    return so.BlockCirculant(d.own(c)), circulant_matrix(c)
+
+
+def torus_matrix(spectrum: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
+    """sum_f s[f] exp(2 pi i f (j - k) / L) / prod L for j, k in the corner of a torus."""
+    lengths = spectrum.shape
+    grid = list(np.ndindex(sizes))
+    out = np.zeros((len(grid), len(grid)), complex)
+    for f in np.ndindex(lengths):
+        phase = [
+            sum(2j * np.pi * a * b / n for a, b, n in zip(f, i, lengths, strict=True)) for i in grid
+        ]
+        wave = np.exp(phase)
+        out += spectrum[f] * np.outer(wave, wave.conj()) / spectrum.size
+    return out
+
+
+@variant(FourierBasis, excluded=WEAK)
+def fourier_basis(d: Draw) -> tuple:
+    bases = [
+        np.exp(2j * np.pi * np.outer(np.arange(n), np.arange(n)) / n) / np.sqrt(n) for n in (3, 4)
+    ]
+    return FourierBasis((3, 4)), kron(*bases)
+
+
+@variant(CirculantSection)
+def circulant_section(d: Draw) -> tuple:
+    spectrum = d.between(1, 2, 8)
+    if not d.is_complex:
+        spectrum[5:] = spectrum[3:0:-1]  # the spectrum of a real matrix is even
+    dense = torus_matrix(spectrum, (5,))
+    given = spectrum if d.is_complex else spectrum[:5]
+    op = CirculantSection(d.own(given), (5,), (8,), half=not d.is_complex)
+    return op, dense if d.is_complex else dense.real
+
+
+@variant(CirculantSection)
+def circulant_section_of_two_levels(d: Draw) -> tuple:
+    spectrum = d.between(1, 2, 4, 6)
+    if not d.is_complex:
+        mirrored = spectrum[-np.arange(4) % 4][:, -np.arange(6) % 6]
+        spectrum = (spectrum + mirrored) / 2
+    dense = torus_matrix(spectrum, (2, 3))
+    given = spectrum if d.is_complex else spectrum[:, :4]
+    op = CirculantSection(d.own(given), (2, 3), (4, 6), half=not d.is_complex)
+    return op, dense if d.is_complex else dense.real
+
+
+@variant(SineSection, dtypes=("float32", "float64"))
+def sine_section(d: Draw) -> tuple:
+    s, n, N = d.between(1, 2, 7), 5, 7
+    j = np.arange(1, N + 1)
+    basis = np.sqrt(2 / (N + 1)) * np.sin(np.pi * np.outer(j, j) / (N + 1))
+    return SineSection(d.own(s), n), (basis * s @ basis)[:n, :n]
