@@ -27,9 +27,17 @@ n = 8192 and less than 2.5 s at n = 10^6. `solve_toeplitz` takes longer for lags
 exponentially, because they end in subnormal numbers."""
 
 
+BATCHES = (
+    *((n, columns) for n in (10**3, 10**4) for columns in (16, 64, 256)),
+    *((10**5, 16), (10**5, 64), (10**6, 16)),
+)
+
+
 def problems(quick: bool) -> Iterator[Problem]:
     for n in (10**3, 10**4, 10**5) if quick else (10**3, 10**4, 10**5, 10**6):
         yield product(n)
+    for n, columns in BATCHES[:2] if quick else BATCHES:
+        yield batch(n, columns)
     for shape in [(100, 100), (344, 403)] if quick else [(100, 100), (344, 403), (1000, 1000)]:
         yield grid_product(shape)
     for n in (2048, 8192) if quick else (2048, 8192, 10007, 10**6):
@@ -60,6 +68,21 @@ def product(n: int) -> Problem:
         series="products",
         size=n,
         order="n log n",
+    )
+
+
+def batch(n: int, columns: int) -> Problem:
+    """Many columns at once; the peer takes them one by one, so the ratio is to be at least 1."""
+    rng = np.random.default_rng(0)
+    T, X = so.Toeplitz(rng.standard_normal(n)), rng.standard_normal((n, columns))
+    vectors = [np.ascontiguousarray(x) for x in X.T]
+    return Problem(
+        label=f"product, n = {n}, K = {columns}",
+        contestants={
+            "structops": lambda: T @ X,
+            "column by column": lambda: np.stack([T @ x for x in vectors], axis=1),
+        },
+        table="Many columns at once",
     )
 
 

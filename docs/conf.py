@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("MPLBACKEND", "agg")
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 import structops
 
@@ -24,6 +28,7 @@ extensions = [
     "numpydoc",
     "myst_parser",
     "sphinx_gallery.gen_gallery",
+    "rule_table",
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "Thumbs.db", "gallery/**/*.ipynb"]

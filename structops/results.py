@@ -74,6 +74,28 @@ class EighResult:
 
 
 @dataclass(frozen=True)
+class SvdResult:
+    """Singular value decomposition A = U diag(s) Vᴴ.
+
+    Attributes
+    ----------
+    U : LinearOperator, shape (M, k)
+        Orthonormal columns.
+    singular_values : array, shape (k,)
+        Real, not negative; those not listed (k <= min(M, N)) are zero.
+    Vh : LinearOperator, shape (k, N)
+        Orthonormal rows.
+    """
+
+    U: Any
+    singular_values: Any
+    Vh: Any
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.U, self.singular_values, self.Vh))
+
+
+@dataclass(frozen=True)
 class SlogdetResult:
     """``det(A) = sign * exp(logabsdet)``; ``sign`` is 0 for a singular matrix."""
 
@@ -90,9 +112,9 @@ class Estimate:
 
     Attributes
     ----------
-    value : float
+    value : float or array
         The estimate.
-    standard_error : float
+    standard_error : float or array
         Standard deviation of ``value`` over the random probes, estimated from the probes
         themselves.
     num_products : int
@@ -105,3 +127,28 @@ class Estimate:
     standard_error: Any
     num_products: int
     diagnostics: Diagnostics
+
+
+@dataclass(frozen=True)
+class NearestKronecker:
+    """What `structops.nearest_kronecker` found.
+
+    Attributes
+    ----------
+    operator : KroneckerProduct or KroneckerProductSum
+    error : float
+        ‖A - operator‖_F, computed from the entries.
+    relative_error : float
+        ``error`` over ‖A‖_F.
+    certificate : float or None
+        The root of the sum of the squared singular values of R(A) that are left out: no sum of as
+        many Kronecker products is nearer than this. None for more than two factors.
+    singular_values : array, shape (terms,)
+        The leading singular values of R(A); None for a single factor.
+    """
+
+    operator: Any
+    error: float
+    relative_error: float
+    certificate: float | None
+    singular_values: Any = field(repr=False)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.sparse
 from hypothesis import strategies as st
 
 import structops as so
@@ -64,7 +65,13 @@ def trees(draw: Any, m: int, n: int, is_complex: bool = False, depth: int = 2) -
     if depth > 0:
         kinds += ["sum", "product", "scaled", "adjoint", "conjugate", "transpose", "wrapped"]
         if m > 1 and n > 1:
-            kinds += ["blocks"]
+            kinds += ["blocks", "four blocks"]
+        if n > 1:
+            kinds += ["block row"]
+        if m > 1:
+            kinds += ["block column"]
+        if len(divisors(m)) > 2:
+            kinds += ["khatri-rao"]
         if len(divisors(m)) > 2 or len(divisors(n)) > 2:
             kinds += ["kronecker", "kronecker products"]
         if m == n and len(divisors(m)) > 2:
@@ -104,6 +111,25 @@ def trees(draw: Any, m: int, n: int, is_complex: bool = False, depth: int = 2) -
         i, j = draw(st.integers(1, m - 1)), draw(st.integers(1, n - 1))
         a, b = part(i, j), part(m - i, n - j)
         return Tree(so.BlockDiagonal(a.op, b.op), direct_sum(a.dense, b.dense))
+    if kind == "block row":
+        j = draw(st.integers(1, n - 1))
+        a, b = part(m, j), part(m, n - j)
+        return Tree(so.BlockRow(a.op, b.op), np.hstack([a.dense, b.dense]))
+    if kind == "block column":
+        i = draw(st.integers(1, m - 1))
+        a, b = part(i, n), part(m - i, n)
+        return Tree(so.BlockColumn(a.op, b.op), np.vstack([a.dense, b.dense]))
+    if kind == "four blocks":
+        i, j = draw(st.integers(1, m - 1)), draw(st.integers(1, n - 1))
+        (a, b), c = (part(i, j), part(i, n - j)), part(m - i, j)
+        zero = np.zeros((m - i, n - j))
+        dense = np.block([[a.dense, b.dense], [c.dense, zero]])
+        return Tree(so.Block([[a.op, b.op], [c.op, None]]), dense)
+    if kind == "khatri-rao":
+        i = draw(st.sampled_from(divisors(m)))
+        d = numbers(draw, is_complex)
+        A, B = d.numbers(i, n), d.numbers(m // i, n)
+        return Tree(so.KhatriRao(A, B), (A[:, None, :] * B[None, :, :]).reshape(m, n))
     if kind == "kronecker":
         i, j = draw(st.sampled_from(divisors(m))), draw(st.sampled_from(divisors(n)))
         a, b = part(i, j), part(m // i, n // j)
@@ -131,7 +157,7 @@ def trees(draw: Any, m: int, n: int, is_complex: bool = False, depth: int = 2) -
 def leaves(draw: Any, m: int, n: int, is_complex: bool) -> Tree:
     """An operator of shape (m, n) that holds no other."""
     d = numbers(draw, is_complex)
-    kinds = ["dense", "low rank", "zero", "toeplitz", "function"]
+    kinds = ["dense", "low rank", "zero", "toeplitz", "hankel", "function", "sparse"]
     if m <= n:
         kinds += ["selection"]
     if m >= n:
@@ -154,6 +180,13 @@ def leaves(draw: Any, m: int, n: int, is_complex: bool) -> Tree:
     if kind == "toeplitz":
         c, r = d.numbers(m), d.numbers(n)
         return Tree(so.Toeplitz(c, r), toeplitz_matrix(c, r))
+    if kind == "hankel":
+        c, r = d.numbers(m), d.numbers(n)
+        entries = np.concatenate([c, r[1:]])
+        return Tree(so.Hankel(c, r), entries[np.add.outer(np.arange(m), np.arange(n))])
+    if kind == "sparse":
+        A = d.numbers(m, n) * (d.rng.random((m, n)) < 0.4)
+        return Tree(so.Sparse(scipy.sparse.csr_array(A)), A)
     if kind == "function":
         A = d.numbers(m, n)
         op = so.Function((m, n), lambda X: A @ X, lambda Y: A.conj().T @ Y, dtype=A.dtype)
@@ -195,11 +228,11 @@ def leaves(draw: Any, m: int, n: int, is_complex: bool) -> Tree:
 @st.composite
 def invertible_trees(draw: Any, n: int, is_complex: bool = False, depth: int = 2) -> Tree:
     """A square operator whose condition number is small."""
-    kinds = ["leaf", "shifted", "definite"]
+    kinds = ["leaf", "shifted", "definite", "updated"]
     if depth > 0:
         kinds += ["product", "scaled", "adjoint", "conjugate", "transpose", "wrapped"]
         if n > 1:
-            kinds += ["blocks"]
+            kinds += ["blocks", "four blocks"]
         if len(divisors(n)) > 2:
             kinds += ["kronecker", "kronecker plus shift", "kronecker sum", "kronecker pair"]
     kind = draw(st.sampled_from(kinds))
@@ -213,6 +246,21 @@ def invertible_trees(draw: Any, n: int, is_complex: bool = False, depth: int = 2
         return draw(definite_trees(n, is_complex, depth))
     if kind == "shifted":
         return dominated(draw(trees(n, n, is_complex, depth)))
+    if kind == "updated":  # a small change of low rank
+        a, d = draw(invertible_leaves(n, is_complex)), numbers(draw, is_complex)
+        U, V = d.numbers(n, 2), d.numbers(n, 2)
+        s = 0.2 * np.ones(2) / max(np.linalg.norm(U, 2) * np.linalg.norm(V, 2), 1.0)
+        return Tree(a.op + so.LowRank(U, V, s), a.dense + (U * s) @ V.conj().T)
+    if kind == "four blocks":  # dominated by the blocks on the diagonal
+        i = draw(st.integers(1, n - 1))
+        a, b = part(i), part(n - i)
+        B, C = draw(trees(i, n - i, is_complex, 0)), draw(trees(n - i, i, is_complex, 0))
+        smallest = min(1 / np.linalg.norm(np.linalg.inv(x.dense), 2) for x in (a, b))
+        weak = 0.4 * smallest / max(1.0, *(np.linalg.norm(x.dense, 2) for x in (B, C)))
+        return Tree(
+            so.Block([[a.op, weak * B.op], [weak * C.op, b.op]]),
+            np.block([[a.dense, weak * B.dense], [weak * C.dense, b.dense]]),
+        )
     if kind == "product":
         a, b = part(n), part(n)
         return Tree(a.op @ b.op, a.dense @ b.dense)

@@ -43,17 +43,18 @@ class Basis:
             self._store = rows if self.size == 0 else xp.concat([self._store, rows], axis=1)
         self.size += 1
 
-    def orthogonalize(self, W: Any) -> tuple[Any, np.ndarray]:
+    def orthogonalize(self, W: Any, passes: int = 2) -> tuple[Any, np.ndarray]:
         """Remove from ``W`` (n, K) its components in the bases; return them too, (K, j).
 
         Classical Gram-Schmidt, done twice: orthogonal to working precision, and made of matrix
-        products (Giraud, Langou and Rozložník, *Numer. Math.* 101 (2005), 87-100).
+        products (Giraud, Langou and Rozložník, *Numer. Math.* 101 (2005), 87-100). One pass is
+        enough for a ``W`` that is nearly orthogonal to the bases already.
         """
         c, xp = self._columns, self._columns.xp
         V = self.vectors
         rows = xp.permute_dims(W, (1, 0))[:, None, :]
         total: Any = 0
-        for _ in range(2):
+        for _ in range(passes):
             # conj(V conj(w)) rather than conj(V) w: no conjugated copy of the whole basis
             source = xp.conj(rows) if c.is_complex else rows
             h = xp.matmul(V, xp.permute_dims(source, (0, 2, 1)))

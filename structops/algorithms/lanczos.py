@@ -48,12 +48,13 @@ class LanczosResult:
     basis: Any
     num_products: int
 
-    def quadrature(self, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def quadrature(self, k: int, size: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Nodes θ (Ritz values, ascending) and weights τ² of the Gauss rule of vector ``k``.
 
-        vᴴ f(A) v ≈ ‖v‖² Σ τⱼ² f(θⱼ), exact for polynomials of degree below twice the size.
+        vᴴ f(A) v ≈ ‖v‖² Σ τⱼ² f(θⱼ), exact for polynomials of degree below twice the size. With
+        ``size``, only that many of the first steps are used.
         """
-        size = int(self.sizes[k])
+        size = int(self.sizes[k]) if size is None else min(size, int(self.sizes[k]))
         if size == 0:
             return np.zeros(0), np.zeros(0)
         theta, vectors = eigh_tridiagonal(self.alpha[k, :size], self.beta[k, : size - 1])
@@ -69,9 +70,10 @@ class Lanczos(Algorithm):
     steps : int
         Number of steps m (at most n are taken).
     reorthogonalize : bool
-        Keep the vectors orthogonal to working precision by classical Gram-Schmidt done twice.
-        Costs 4 m n operations a step and the memory of the vectors, m n numbers for each start.
-        Without it Ritz values may appear more than once, which a quadrature does not mind.
+        Keep the vectors orthogonal to working precision by a pass of classical Gram-Schmidt after
+        the recurrence. Costs 4 j n operations in step j, and the memory of the vectors, m n
+        numbers for each start. Without it Ritz values may appear more than once, which a
+        quadrature does not mind.
     keep_basis : bool
         Return the vectors (then they are kept also without reorthogonalisation).
 
@@ -111,26 +113,69 @@ class Lanczos(Algorithm):
         check_right_hand_side(op, V, "V")
         check_finite(V, "V")
         with without_gradients(library_of(V)):
-            return _LanczosRun(self, op, V[:, None] if V.ndim == 1 else V).run()
+            steps = min(self.steps, V.shape[0])
+            process = LanczosProcess(
+                op,
+                V[:, None] if V.ndim == 1 else V,
+                capacity=steps if self.reorthogonalize or self.keep_basis else 0,
+                reorthogonalize=self.reorthogonalize,
+            )
+            while len(process.alpha) < steps and not process.exhausted:
+                process.step()
+            return self._result(process)
+
+    def _result(self, process: LanczosProcess) -> LanczosResult:
+        alpha, beta = process.coefficients()
+        basis = None
+        if self.keep_basis and process.alpha:
+            assert process.basis is not None
+            basis = process.columns.xp.permute_dims(process.basis.vectors, (0, 2, 1))
+        return LanczosResult(alpha, beta, process.sizes, basis, process.num_products)
 
 
-class _LanczosRun:
-    """State of one Lanczos process."""
+class LanczosProcess:
+    """The Lanczos process one step at a time: β_j v_{j+1} = A v_j − α_j v_j − β_{j-1} v_{j-1}.
 
-    def __init__(self, algorithm: Lanczos, op: Any, V: Any) -> None:
+    Parameters
+    ----------
+    op : LinearOperator, array, sparse matrix or SciPy operator, shape (n, n)
+        Self-adjoint.
+    V : array, shape (n, K)
+        Starting vectors, not zero; they are normalised.
+    capacity : int
+        Number of leading vectors that are kept, for each start.
+    reorthogonalize : bool
+        Keep new vectors orthogonal to the kept ones while there is room for more of them. Beyond,
+        the plain recurrence goes on, and orthogonality is lost in time.
+
+    Attributes
+    ----------
+    alpha, beta : list of ndarray, shape (K,)
+        The coefficients, one entry a step.
+    sizes : ndarray of int, shape (K,)
+        Steps taken before the Krylov space of each vector was exhausted.
+    basis : Basis or None
+        The kept vectors, zero where a space was exhausted.
+    V, V_old : array, shape (n, K)
+        The next vector and the one before.
+    """
+
+    def __init__(self, op: Any, V: Any, *, capacity: int, reorthogonalize: bool) -> None:
         self.op = op
         self.columns = columns_like(V, working_dtype(op, V))
         n, k = V.shape
-        self.steps = min(algorithm.steps, n)
-        self.reorthogonalize = algorithm.reorthogonalize
-        self.keep_basis = algorithm.keep_basis
+        self.capacity = capacity
+        self.reorthogonalize = reorthogonalize
         self.V = self._unit(self.columns.own(V))
-        self.alpha = np.zeros((k, self.steps))
-        self.beta = np.zeros((k, self.steps))
+        self.V_old = self.columns.zeros(n, k)
+        self.alpha: list[np.ndarray] = []
+        self.beta: list[np.ndarray] = []
         self.sizes = np.zeros(k, dtype=np.int64)
-        self.basis = None
-        if algorithm.reorthogonalize or algorithm.keep_basis:
-            self.basis = Basis(self.columns, (k, self.steps, n))
+        self.num_products = 0
+        self.basis = Basis(self.columns, (k, capacity, n)) if capacity else None
+        self._scale = np.zeros(k)
+        self._beta_old = np.zeros(k)
+        self._active = np.full(k, n > 0)
 
     def _unit(self, V: Any) -> Any:
         c = self.columns
@@ -144,52 +189,49 @@ class _LanczosRun:
         norm = c.norm(V)
         return c.scale(V, 1 / np.where(norm > 0, norm, 1.0))
 
-    def run(self) -> LanczosResult:
-        c = self.columns
-        V, V_old = self.V, c.zeros(*self.V.shape)
-        scale = np.zeros(self.sizes.size)
-        active = np.ones(self.sizes.size, dtype=bool)
-        beta_old = np.zeros(self.sizes.size)
-        products = 0
-        for j in range(self.steps):
-            if not np.any(active):
-                break
-            if self.basis is not None:
-                self.basis.append(V)
-            W = astype(self.op @ V, c.dtype)
-            products += V.shape[1]
-            alpha = c.real_dot(V, W)
-            W, beta = self._next(V, V_old, W, alpha, beta_old)
-            scale = np.maximum(scale, np.abs(alpha) + beta_old + beta)
-            self.sizes[active] += 1
-            self.alpha[active, j] = alpha[active]
-            self.beta[active, j] = beta[active]
-            active &= beta > 10 * c.eps * scale
-            # the vectors of exhausted spaces become zero and stay so
-            reciprocal = np.where(active, 1 / np.where(active, beta, 1.0), 0.0)
-            V_old, V, beta_old = V, c.scale(W, reciprocal), np.where(active, beta, 0.0)
-        return self._result(products)
+    @property
+    def exhausted(self) -> bool:
+        """True when every Krylov space is invariant."""
+        return not np.any(self._active)
 
-    def _next(
-        self, V: Any, V_old: Any, W: Any, alpha: np.ndarray, beta_old: np.ndarray
-    ) -> tuple[Any, np.ndarray]:
-        """What A v has outside the vectors so far, and its norm."""
-        c = self.columns
-        if self.reorthogonalize:
-            assert self.basis is not None
-            W, _ = self.basis.orthogonalize(W)
-        else:
-            W = c.scale_and_add(V_old, -beta_old, W)
-            W = c.add_scaled(W, -alpha, V)
-        return W, c.norm(W)
+    @property
+    def keeps_next(self) -> bool:
+        """True when there is room for the next vector."""
+        return self.basis is not None and self.basis.size < self.capacity
 
-    def _result(self, products: int) -> LanczosResult:
-        length = int(np.max(self.sizes, initial=0))
-        basis = None
-        if self.keep_basis:
-            xp = self.columns.xp
+    def step(self) -> None:
+        """Take one step with all vectors: one product."""
+        c = self.columns
+        orthogonal = self.reorthogonalize and self.keeps_next
+        if self.keeps_next:
             assert self.basis is not None
-            basis = xp.permute_dims(self.basis.vectors, (0, 2, 1)) if length else None
-        return LanczosResult(
-            self.alpha[:, :length], self.beta[:, :length], self.sizes, basis, products
-        )
+            self.basis.append(self.V)
+        W = astype(self.op @ self.V, c.dtype)
+        self.num_products += W.shape[1]
+        alpha = c.real_dot(self.V, W)
+        W = c.scale_and_add(self.V_old, -self._beta_old, W)
+        W = c.add_scaled(W, -alpha, self.V)
+        if orthogonal:
+            assert self.basis is not None
+            # the recurrence was the first pass of Gram-Schmidt; this is the second
+            W, _ = self.basis.orthogonalize(W, passes=1)
+        self._close_step(W, alpha, c.norm(W))
+
+    def _close_step(self, W: Any, alpha: np.ndarray, beta: np.ndarray) -> None:
+        active = self._active
+        self._scale = np.maximum(self._scale, np.abs(alpha) + self._beta_old + beta)
+        self.sizes[active] += 1
+        self.alpha.append(np.where(active, alpha, 0.0))
+        self.beta.append(np.where(active, beta, 0.0))
+        self._active = active & (beta > 10 * self.columns.eps * self._scale)
+        # the vectors of exhausted spaces become zero and stay so
+        reciprocal = np.where(self._active, 1 / np.where(self._active, beta, 1.0), 0.0)
+        self.V_old, self.V = self.V, self.columns.scale(W, reciprocal)
+        self._beta_old = np.where(self._active, beta, 0.0)
+
+    def coefficients(self) -> tuple[np.ndarray, np.ndarray]:
+        """All α and β as arrays (K, steps)."""
+        if not self.alpha:
+            empty = np.zeros((self.sizes.size, 0))
+            return empty, empty.copy()
+        return np.stack(self.alpha, axis=1), np.stack(self.beta, axis=1)

@@ -44,15 +44,20 @@ from structops.operators.base import LinearOperator
 from structops.operators.elementary import Identity, ScaledIdentity
 from structops.operators.fourier import CirculantSection, SineSection
 from structops.operators.toeplitz import (
-    Circulant,
+    BlockCirculant,
+    CirculantOperator,
     ToeplitzOperator,
     fast_lengths,
+    reversed_torus,
     rounding_of_symbol,
 )
+from structops.properties import POSITIVE_DEFINITE, SELF_ADJOINT
 
 #: Share of the points added by the gap of the padded kinds. From 1.02 n on the iterations hardly
 #: change; the gap also leaves room for a fast length.
 PADDING = 1.05
+#: Eigenvalues of an absolute value, relative to the largest, that count as this one at least.
+SMALLEST_MODULUS = 1e-6
 
 
 @dataclass(frozen=True)
@@ -128,7 +133,7 @@ def approximate(op: ToeplitzOperator, kind: str) -> ToeplitzApproximation:
         lengths = fast_lengths(tuple(int(np.ceil(PADDING * n)) for n in sizes))
     lags = op.lags()
     for axis, length in enumerate(lengths):
-        lags = _chan_lags(lags, axis) if kind == "chan" else _strang_lags(lags, axis, length)
+        lags = _chan_lags(lags, axis) if kind == "chan" else strang_lags(lags, axis, length)
     half = ns.numpy_dtype(lags).kind == "f"
     origin = (1,) * len(sizes)
     spectrum = kernel("toeplitz_symbol", op.library)(lags, origin, lengths, True)
@@ -167,20 +172,53 @@ def best_approximation(op: ToeplitzOperator) -> ToeplitzApproximation:
     return found
 
 
-def inverse_circulant(op: ToeplitzOperator) -> Circulant | None:
-    """Inverse of T. Chan's circulant of any square one-level T; None when it is singular."""
+def inverse_circulant(op: ToeplitzOperator) -> CirculantOperator | None:
+    """Inverse of T. Chan's circulant of any square T; None when it is singular."""
     xp = op.namespace
-    column = _chan_lags(op.lags(), 0)
-    eigenvalues = Circulant(column).eigenvalues()
+    near = nearest_circulant(op)
+    eigenvalues = near.eigenvalues()
     size = xp.abs(eigenvalues)
     if float(xp.min(size)) <= float(np.finfo(op.dtype).eps) * float(xp.max(size)):
         return None
-    values = ns.astype(1.0 / eigenvalues, ns.complex_dtype(op.dtype))
-    inverse = xp.fft.ifft(values)
-    return Circulant(inverse if op.dtype.kind == "c" else xp.real(inverse))
+    return _with_eigenvalues(op, 1.0 / eigenvalues)
 
 
-def _strang_lags(lags: Any, axis: int, length: int) -> Any:
+def absolute_value_circulant(op: ToeplitzOperator) -> LinearOperator:
+    """Positive definite M ~ |T|⁻¹ of a self-adjoint T: reciprocal moduli of T. Chan's eigenvalues.
+
+    Eigenvalues near zero, which approximate none of T, are raised to ``SMALLEST_MODULUS``.
+    """
+    xp = op.namespace
+    size = xp.abs(nearest_circulant(op).eigenvalues())
+    size = xp.where(size > 0, size, xp.zeros_like(size))
+    floor = SMALLEST_MODULUS * xp.max(size)
+    weights = 1.0 / xp.where(size < floor, floor, size)
+    result = _with_eigenvalues(op, weights)
+    return result._claim(result.properties | POSITIVE_DEFINITE)
+
+
+def nearest_circulant(op: ToeplitzOperator) -> CirculantOperator:
+    """T. Chan's circulant, the nearest to T level by level."""
+    lags = op.lags()
+    for axis in range(lags.ndim):
+        lags = _chan_lags(lags, axis)
+    near = BlockCirculant(lags)
+    # rounding of the means may hide that the circulant of a self-adjoint T is so, too
+    symmetric = near._claim(near.properties | (op.properties & SELF_ADJOINT))
+    assert isinstance(symmetric, CirculantOperator)
+    return symmetric
+
+
+def _with_eigenvalues(op: ToeplitzOperator, values: Any) -> CirculantOperator:
+    xp = op.namespace
+    column = xp.fft.ifftn(ns.astype(values, ns.complex_dtype(op.dtype)))
+    column = column if op.dtype.kind == "c" else xp.real(column)
+    if ns.numpy_dtype(values).kind == "f":  # Hermitian to the last digit
+        column = 0.5 * (column + xp.conj(reversed_torus(column)))
+    return BlockCirculant(column)
+
+
+def strang_lags(lags: Any, axis: int, length: int) -> Any:
     """The middle lags of one level wrapped around a circle of ``length``."""
     xp = ns.array_namespace(lags)
     n = (lags.shape[axis] + 1) // 2
@@ -189,12 +227,12 @@ def _strang_lags(lags: Any, axis: int, length: int) -> Any:
     shape[axis] = length - 2 * reach - 1
     if shape[axis] == 1 and length // 2 < n:  # even order: the two lags that meet half-way
         half = length // 2
-        between = (_along(lags, axis, n - 1 + half, n + half)
-                   + _along(lags, axis, n - 1 - half, n - half)) / 2  # fmt: skip
+        between = (along(lags, axis, n - 1 + half, n + half)
+                   + along(lags, axis, n - 1 - half, n - half)) / 2  # fmt: skip
     else:
         between = xp.zeros(tuple(shape), dtype=lags.dtype, device=ns.device_of(lags))
-    positive = _along(lags, axis, n - 1, n + reach)
-    negative = _along(lags, axis, n - 1 - reach, n - 1)
+    positive = along(lags, axis, n - 1, n + reach)
+    negative = along(lags, axis, n - 1 - reach, n - 1)
     return xp.concat([positive, between, negative], axis=axis)
 
 
@@ -206,8 +244,8 @@ def _chan_lags(lags: Any, axis: int) -> Any:
     shape[axis] = n - 1
     dtype = ns.dtype_in(xp, ns.real_dtype(ns.numpy_dtype(lags)))
     weight = xp.reshape(xp.arange(1, n, dtype=dtype, device=ns.device_of(lags)), tuple(shape)) / n
-    origin = _along(lags, axis, n - 1, n)
-    positive, negative = _along(lags, axis, n, 2 * n - 1), _along(lags, axis, 0, n - 1)
+    origin = along(lags, axis, n - 1, n)
+    positive, negative = along(lags, axis, n, 2 * n - 1), along(lags, axis, 0, n - 1)
     return xp.concat([origin, (1 - weight) * positive + weight * negative], axis=axis)
 
 
@@ -233,7 +271,8 @@ def _tau(op: ToeplitzOperator, order: int) -> ToeplitzApproximation:
     )
 
 
-def _along(x: Any, axis: int, start: int, stop: int) -> Any:
+def along(x: Any, axis: int, start: int, stop: int) -> Any:
+    """``x[start:stop]`` along an axis."""
     return x[(*(slice(None),) * axis, slice(start, stop), ...)]
 
 

@@ -78,6 +78,56 @@ _SPECS = (
         module="toeplitz",
         signature="(X: (n, K), real) -> (n, K)",
     ),
+    KernelSpec(
+        name="matern_discretize",
+        module="state_space",
+        signature="(dt: (n,), rate: float, variance: float, decay: (d, d, d), "
+        "growth: (d, d, 2 d - 1)) -> (n, d, d), (n, d, d)",
+    ),
+    KernelSpec(
+        name="linear_discretize",
+        module="state_space",
+        signature="(dt: (n,), transition_series: (a, d, d), noise_series: (b, d, d), "
+        "radius: float) -> (n, d, d), (n, d, d)",
+    ),
+    KernelSpec(
+        name="kalman_nll",
+        module="state_space",
+        signature="(A: (n, d, d), Q: (n, d, d), h: (d,), y: (n,), r: (n,), m: (d,), P: (d, d)) "
+        "-> float, int, (d,), (d, d)",
+    ),
+    KernelSpec(
+        name="kalman_filter",
+        module="state_space",
+        signature="(A: (n, d, d), Q: (n, d, d), h: (d,), y: (n,), r: (n,), m: (d,), P: (d, d)) "
+        "-> (n, d), (n, d, d), (n, d), (n,), (n,), (n + 1, d), (n + 1, d, d), float, int",
+    ),
+    KernelSpec(
+        name="kalman_adjoint",
+        module="state_space",
+        signature="(A: (n, d, d), h: (d,), u: (n, d), S: (n,), v: (n,), filtered: (n + 1, d), "
+        "covariances: (n + 1, d, d), bar_m: (d,), bar_P: (d, d)) "
+        "-> (n, d, d), (n, d, d), (n,), (n,), (d,), (d, d)",
+    ),
+    KernelSpec(
+        name="kalman_smoother",
+        module="state_space",
+        signature="(A: (n, d, d), h: (d,), means: (n, d), covs: (n, d, d), u: (n, d), S: (n,), "
+        "v: (n,), outputs: (c, d), score: (d,), information: (d, d)) "
+        "-> (n, c), (n, c), (n,), (n,), (d,), (d, d)",
+    ),
+    KernelSpec(
+        name="causal_sweep",
+        module="state_space",
+        signature="(A: (n, d, d), h: (d,), g: (n, d), diagonal: (n,), X: (n, K), feedback: bool) "
+        "-> (n, K)",
+    ),
+    KernelSpec(
+        name="anticausal_sweep",
+        module="state_space",
+        signature="(A: (n, d, d), h: (d,), g: (n, d), diagonal: (n,), X: (n, K), feedback: bool) "
+        "-> (n, K)",
+    ),
 )
 
 KERNELS: dict[str, KernelSpec] = {spec.name: spec for spec in _SPECS}

@@ -29,6 +29,11 @@ def dense_budget(max_dense_elements: int | None) -> Iterator[None]:
         _budget.reset(token)
 
 
+def current_budget() -> int:
+    """The budget in force, for answers that will ask further questions later."""
+    return _budget.get()
+
+
 def fits_dense(op: LinearOperator) -> bool:
     """True when the dense matrix of ``op`` may be formed."""
     return op.shape[0] * op.shape[1] <= _budget.get()

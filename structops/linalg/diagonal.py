@@ -14,8 +14,8 @@ from structops.operators.base import LinearOperator
 from structops.operators.elementary import as_operator
 
 _WAYS = (
-    "Raise max_dense_elements (memory stays small, but N products are needed), or estimate the "
-    "trace with Hutchinson()."
+    "Raise max_dense_elements (memory stays small, but N products are needed), or estimate: "
+    "structops.diagonal_estimate, structops.trace_estimate."
 )
 
 #: Columns of the identity multiplied at once.

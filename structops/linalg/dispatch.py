@@ -349,6 +349,11 @@ def find_rule(question: str, op: LinearOperator) -> Road | None:
     return None
 
 
+def has_rule(question: str, op: LinearOperator) -> bool:
+    """True when the structure of ``op`` answers the question."""
+    return find_rule(question, op) is not None
+
+
 def choose(question: str, op: LinearOperator) -> Road:
     """The road a question takes for ``op``: its rule, else its policy."""
     road = find_rule(question, op)

@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 
 from structops import namespace as ns
-from structops.exceptions import PropertyError, ShapeMismatchError
 from structops.linalg.budget import dense_budget, require_dense
 from structops.linalg.dispatch import Road, choose, policy
-from structops.linalg.structure import is_self_adjoint
+from structops.linalg.structure import self_adjoint
 from structops.operators.algebra import multiply
 from structops.operators.base import LinearOperator
-from structops.operators.elementary import Dense, Permutation, as_operator
+from structops.operators.elementary import Dense, Permutation
 from structops.properties import UNITARY
 from structops.results import EighResult
 
@@ -55,7 +54,7 @@ def eigh(A: Any, *, max_dense_elements: int | None = None) -> EighResult:
     >>> np.allclose(V @ (w * (V.H @ np.ones(4))), [2.0, 6.0, 1.0, 3.0])
     True
     """
-    A = _self_adjoint(A)
+    A = self_adjoint(A, "eigh")
     with dense_budget(max_dense_elements):
         return _ascending(choose("eigh", A)())
 
@@ -71,7 +70,7 @@ def eigvalsh(A: Any, *, max_dense_elements: int | None = None) -> Any:
     >>> so.eigvalsh(so.KroneckerSum(np.diag([1.0, 2.0]), np.diag([10.0, 20.0])))
     array([11., 12., 21., 22.])
     """
-    A = _self_adjoint(A)
+    A = self_adjoint(A, "eigvalsh")
     with dense_budget(max_dense_elements):
         w = unsorted_eigvalsh(A)
     return ns.array_namespace(w).sort(w)
@@ -103,8 +102,13 @@ def dense_eigh(A: LinearOperator) -> EighResult:
     """Eigendecomposition of the dense matrix of A."""
     xp = A.namespace or np
     w, V = xp.linalg.eigh(A._to_dense())
-    V = Dense(V)
-    return EighResult(w, V._claim(V.properties | UNITARY))
+    return EighResult(w, unitary(V))
+
+
+def unitary(matrix: Any) -> LinearOperator:
+    """A dense matrix with orthonormal columns as an operator (square ones claim it)."""
+    V = Dense(matrix)
+    return V._claim(V.properties | UNITARY) if V.shape[0] == V.shape[1] else V
 
 
 def dense_eigvalsh(A: LinearOperator) -> Any:
@@ -112,23 +116,18 @@ def dense_eigvalsh(A: LinearOperator) -> Any:
     return (A.namespace or np).linalg.eigvalsh(A._to_dense())
 
 
-def _self_adjoint(A: Any) -> LinearOperator:
-    A = as_operator(A)
-    if A.shape[0] != A.shape[1]:
-        raise ShapeMismatchError(f"eigh needs a square operator, found shape {A.shape}")
-    if not is_self_adjoint(A):
-        raise PropertyError(
-            f"eigh needs a self-adjoint operator, and {A!r} is not known to be one; if it is, "
-            "say so: structops.declare(op, structops.SELF_ADJOINT)"
-        )
-    return A
-
-
 def _ascending(result: EighResult) -> EighResult:
     w, V = result.eigenvalues, result.eigenvectors
+    w, columns = in_order(w)
+    return result if columns is None else EighResult(w, multiply(V, columns))
+
+
+def in_order(w: Any, descending: bool = False) -> tuple[Any, Permutation | None]:
+    """``w`` sorted, and the P for which ``V @ P`` has its columns sorted alike (None: no need)."""
     xp = ns.array_namespace(w)
-    if w.shape[0] == 0 or bool(xp.all(w[1:] >= w[:-1])):
-        return result
-    order = xp.argsort(w, stable=True)
+    key = -w if descending else w
+    if w.shape[0] == 0 or bool(xp.all(key[1:] >= key[:-1])):
+        return w, None
+    order = xp.argsort(key, stable=True)
     columns = Permutation(np.asarray(ns.convert(order, "numpy"))).H
-    return EighResult(xp.take(w, order, axis=0), multiply(V, columns))
+    return xp.take(w, order, axis=0), columns  # type: ignore[return-value]

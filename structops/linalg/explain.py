@@ -11,6 +11,14 @@ from structops.linalg import dispatch
 from structops.linalg.budget import dense_budget
 from structops.operators.elementary import as_operator
 
+#: Questions that are read off another, in their usual form.
+_ANSWERED_AS = {
+    "logdet": "slogdet",
+    "linear_solve": "solve",
+    "norm": "norm_fro",
+    "cond": "cond_2",
+}
+
 
 @dataclass(frozen=True)
 class Explanation:
@@ -45,7 +53,17 @@ class Explanation:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return f"<pre>{escape(str(self))}</pre>"
+        return f'<ul style="list-style: none; padding-left: 0">{self._item()}</ul>'
+
+    def _item(self) -> str:
+        """One list item: the question and its road, the parts folded beneath."""
+        road = f"<strong>{escape(self.road)}</strong>"
+        cost = f" <em>[{escape(self.cost)}]</em>" if self.cost else ""
+        line = f"<code>{escape(self.question)}</code> {escape(self.operator)}: {road}{cost}"
+        if not self.parts:
+            return f"<li>{line}</li>"
+        parts = "".join(part._item() for part in self.parts)
+        return f"<li><details open><summary>{line}</summary><ul>{parts}</ul></details></li>"
 
 
 def explain(question: Any, op: Any, *, max_dense_elements: int | None = None) -> Explanation:
@@ -79,8 +97,7 @@ def explain(question: Any, op: Any, *, max_dense_elements: int | None = None) ->
 
 
 def _explain(question: str, op: Any) -> Explanation:
-    # logdet is read off slogdet, linear_solve is solve with its reasons
-    answered_as = {"logdet": "slogdet", "linear_solve": "solve"}.get(question, question)
+    answered_as = _ANSWERED_AS.get(question, question)
     if answered_as not in dispatch.questions():
         raise ValueError(
             f"{question!r} is not a question; expected one of {', '.join(dispatch.questions())}"

@@ -6,11 +6,10 @@ from typing import Any
 
 from structops.algorithms.direct import LU, Cholesky
 from structops.algorithms.factorization import Factorization
-from structops.exceptions import ShapeMismatchError
 from structops.linalg.budget import dense_budget, require_dense
 from structops.linalg.dispatch import Road, choose, policy
+from structops.linalg.structure import square
 from structops.operators.base import LinearOperator
-from structops.operators.elementary import as_operator
 from structops.properties import POSITIVE_DEFINITE
 
 _WAYS = (
@@ -52,9 +51,7 @@ def factorize(A: Any, *, max_dense_elements: int | None = None) -> Factorization
     >>> bool(np.isclose(F.logdet(), np.log(256.0)))
     True
     """
-    A = as_operator(A)
-    if A.shape[0] != A.shape[1]:
-        raise ShapeMismatchError(f"factorize needs a square operator, found shape {A.shape}")
+    A = square(A, "factorize")
     with dense_budget(max_dense_elements):
         return choose("factorize", A)()
 

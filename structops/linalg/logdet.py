@@ -1,4 +1,4 @@
-"""Determinants: `slogdet`, `logdet`, and their estimate `logdet_estimate`."""
+"""Determinants: `slogdet` and `logdet`."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ from typing import Any
 import numpy as np
 
 from structops import namespace as ns
-from structops.algorithms.stochastic import SLQ
-from structops.exceptions import PropertyError, ShapeMismatchError
+from structops.exceptions import PropertyError
 from structops.linalg.budget import dense_budget, require_dense
 from structops.linalg.dispatch import Road, choose, find_rule, policy
-from structops.linalg.structure import at_home
+from structops.linalg.structure import at_home, square
 from structops.operators.base import LinearOperator
 from structops.operators.elementary import as_operator
-from structops.results import Estimate, SlogdetResult
+from structops.results import SlogdetResult
 
 _WAYS = (
-    "Raise max_dense_elements, or use structops.logdet_estimate(op, SLQ()) for an estimate with "
-    "its standard error."
+    "Raise max_dense_elements, or use structops.logdet_estimate(op) for an estimate with its "
+    "standard error."
 )
 
 
@@ -49,7 +48,7 @@ def slogdet(A: Any, *, max_dense_elements: int | None = None) -> SlogdetResult:
     >>> float(sign), float(logabsdet)
     (-1.0, 0.0)
     """
-    A = _square(A, "slogdet")
+    A = square(A, "slogdet")
     with dense_budget(max_dense_elements):
         sign, logabsdet = choose("slogdet", A)()
     return SlogdetResult(at_home(A, sign), at_home(A, logabsdet))
@@ -105,48 +104,3 @@ def _slogdet_policy(A: LinearOperator) -> Road:
 def _dense_slogdet(A: LinearOperator) -> SlogdetResult:
     xp = A.namespace or np
     return SlogdetResult(*xp.linalg.slogdet(A._to_dense()))
-
-
-def logdet_estimate(A: Any, algorithm: SLQ | None = None, *, rng: Any = None) -> Estimate:
-    """Estimate log det(A) of a positive definite operator from products alone.
-
-    Parameters
-    ----------
-    A : LinearOperator, array, sparse matrix or SciPy operator, shape (N, N)
-        Self-adjoint positive definite.
-    algorithm : SLQ, optional
-        Number of probes and Lanczos steps; ``SLQ()`` when omitted.
-    rng : int or numpy.random.Generator, optional
-        An int is the key of the counter-based generator, a Generator draws one.
-
-    Returns
-    -------
-    Estimate
-        ``value``, ``standard_error`` over the probes, ``num_products``, ``diagnostics``.
-
-    Raises
-    ------
-    PropertyError
-        A is not known to be self-adjoint.
-    NotPositiveDefiniteError
-        A Ritz value is not positive.
-
-    References
-    ----------
-    S. Ubaru, J. Chen, Y. Saad, "Fast estimation of tr(f(A)) via stochastic Lanczos
-    quadrature", SIAM J. Matrix Anal. Appl. 38 (2017).
-    """
-    A = _square(A, "logdet_estimate")
-    algorithm = SLQ() if algorithm is None else algorithm
-    return algorithm.estimate(A, _log, rng)
-
-
-def _log(x: Any) -> Any:
-    return ns.array_namespace(x).log(x)
-
-
-def _square(A: Any, question: str) -> LinearOperator:
-    A = as_operator(A)
-    if A.shape[0] != A.shape[1]:
-        raise ShapeMismatchError(f"{question} needs a square operator, found shape {A.shape}")
-    return A

@@ -93,7 +93,7 @@ def linear_solve(
         result = _answer(A, B, algorithm)
         if not isinstance(result, SolveResult):
             result = _with_residual(A, B, result, solve_road(A).name, started)
-    return SolveResult(_shaped(result.x, shape_like), result.diagnostics)
+    return SolveResult(shaped(result.x, shape_like), result.diagnostics)
 
 
 def solve(
@@ -127,16 +127,21 @@ def solve(
     B, shape_like = _right_hand_side(A, b)
     with dense_budget(max_dense_elements):
         answer = _answer(A, B, algorithm)
-    if isinstance(answer, SolveResult):
-        if not answer.diagnostics.converged:
-            d = answer.diagnostics
-            raise ConvergenceError(
-                f"{d.method} did not solve {A!r}: residual measure {d.residual_norm:.2e} after "
-                f"{d.iterations} iterations, wanted {d.tolerance:.2e}. {d.message}",
-                answer,
-            )
-        answer = answer.x
-    return _shaped(answer, shape_like)
+    return shaped(finished(A, answer), shape_like)
+
+
+def finished(A: LinearOperator, answer: Any) -> Any:
+    """The solution in ``answer``, an array or a SolveResult that has to have converged."""
+    if not isinstance(answer, SolveResult):
+        return answer
+    d = answer.diagnostics
+    if not d.converged:
+        raise ConvergenceError(
+            f"{d.method} did not solve {A!r}: residual measure {d.residual_norm:.2e} after "
+            f"{d.iterations} iterations, wanted {d.tolerance:.2e}. {d.message}",
+            answer,
+        )
+    return answer.x
 
 
 def _answer(A: LinearOperator, B: Any, algorithm: LinearSolver | None) -> Any:
@@ -144,7 +149,7 @@ def _answer(A: LinearOperator, B: Any, algorithm: LinearSolver | None) -> Any:
     if algorithm is None:
         run: Run = lambda op, C: solve_road(op)(C)  # noqa: E731
     else:
-        run = _checked(algorithm).run
+        run = checked_algorithm(algorithm).run
     return solve_implicitly(A, B, run) if records_gradient(A, B) else run(A, B)
 
 
@@ -189,7 +194,8 @@ def iterative_road(A: LinearOperator, preconditioner: Any = None, note: str = ""
     return Road(name, lambda op, B: algorithm.run(op, B), A, "iterations x product")
 
 
-def _checked(algorithm: Any) -> LinearSolver:
+def checked_algorithm(algorithm: Any) -> LinearSolver:
+    """``algorithm``, which has to be a linear solver."""
     if not isinstance(algorithm, LinearSolver):
         raise TypeError(
             f"algorithm must be a linear solver such as CG(), MINRES(), GMRES(), LU() or "
@@ -202,7 +208,7 @@ def _right_hand_side(A: LinearOperator, b: Any) -> tuple[Any, Any]:
     """b as a block (N, K) in the dtype of the solution, and b itself for its shape."""
     if A.shape[0] != A.shape[1]:
         raise ShapeMismatchError(
-            f"solve needs a square operator, found shape {A.shape}; use LSMR for least squares"
+            f"solve needs a square operator, found shape {A.shape}; use structops.lstsq"
         )
     b = b if ns.is_array(b) else np.asarray(b)
     B = A._check_operand(b, A.shape[0])
@@ -210,7 +216,8 @@ def _right_hand_side(A: LinearOperator, b: Any) -> tuple[Any, Any]:
     return B, b
 
 
-def _shaped(X: Any, b: Any) -> Any:
+def shaped(X: Any, b: Any) -> Any:
+    """``X``, a block, as a vector when ``b`` is one."""
     return X[:, 0] if b.ndim == 1 and X.ndim == 2 else X
 
 

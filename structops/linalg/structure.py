@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from structops import namespace as ns
+from structops.exceptions import PropertyError, ShapeMismatchError
 from structops.operators.algebra import Scaled, Sum
 from structops.operators.base import LinearOperator
-from structops.operators.block import BlockDiagonal
-from structops.operators.elementary import Dense, Diagonal, Sparse
+from structops.operators.block import Block, BlockDiagonal
+from structops.operators.elementary import Dense, Diagonal, Sparse, as_operator
 from structops.operators.kronecker import KroneckerProduct, KroneckerProductSum, KroneckerSum
 from structops.properties import SELF_ADJOINT
 
@@ -41,11 +42,32 @@ def is_self_adjoint(op: LinearOperator) -> bool:
         return all(map(is_self_adjoint, op.products))
     if isinstance(op, BlockDiagonal):
         return all(map(is_self_adjoint, op.blocks))
+    if isinstance(op, Block):
+        return _is_self_adjoint_grid(op)
     if isinstance(op, Scaled):
         return _is_real(op.scalar) and is_self_adjoint(op.operator)
     if isinstance(op, Sum):
         return all(map(_is_real, op.coefficients)) and all(map(is_self_adjoint, op.terms))
     return False
+
+
+def square(A: Any, question: str) -> LinearOperator:
+    """``A`` as an operator, which has to be square."""
+    A = as_operator(A)
+    if A.shape[0] != A.shape[1]:
+        raise ShapeMismatchError(f"{question} needs a square operator, found shape {A.shape}")
+    return A
+
+
+def self_adjoint(A: Any, question: str) -> LinearOperator:
+    """``A`` as an operator, which has to be certainly self-adjoint."""
+    A = square(A, question)
+    if not is_self_adjoint(A):
+        raise PropertyError(
+            f"{question} needs a self-adjoint operator, and {A!r} is not known to be one; if it "
+            "is, say so: structops.declare(op, structops.SELF_ADJOINT)"
+        )
+    return A
 
 
 def at_home(op: LinearOperator, x: Any) -> Any:
@@ -62,6 +84,20 @@ def at_home(op: LinearOperator, x: Any) -> Any:
     if ns.library_of(x) != op.library:
         x = ns.convert(x, op.library, op.device)
     return x[()] if isinstance(x, np.ndarray) else x
+
+
+def _is_self_adjoint_grid(op: Block) -> bool:
+    """Blocks on the diagonal are self-adjoint, opposite ones adjoint to each other."""
+    if op.row_sizes != op.column_sizes:
+        return False
+    for i, row in enumerate(op.blocks):
+        for j, block in enumerate(row[: i + 1]):
+            if i == j:
+                if not is_self_adjoint(block):
+                    return False
+            elif not block.H.equals(op.blocks[j][i]):
+                return False
+    return True
 
 
 def _is_real(scalar: object) -> bool:

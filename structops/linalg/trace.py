@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from structops import namespace as ns
-from structops.exceptions import ShapeMismatchError
 from structops.linalg.budget import dense_budget
 from structops.linalg.diagonal import diagonal_road
 from structops.linalg.dispatch import Road, choose, policy
-from structops.linalg.structure import at_home
+from structops.linalg.structure import at_home, square
 from structops.operators.base import LinearOperator
-from structops.operators.elementary import as_operator
 
 
 def trace(A: Any, *, max_dense_elements: int | None = None) -> Any:
@@ -39,9 +37,7 @@ def trace(A: Any, *, max_dense_elements: int | None = None) -> Any:
     >>> float(so.trace(so.KroneckerProduct(np.eye(2), np.full((3, 3), 2.0))))
     12.0
     """
-    A = as_operator(A)
-    if A.shape[0] != A.shape[1]:
-        raise ShapeMismatchError(f"trace needs a square operator, found shape {A.shape}")
+    A = square(A, "trace")
     with dense_budget(max_dense_elements):
         return at_home(A, choose("trace", A)())
 

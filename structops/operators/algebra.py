@@ -449,7 +449,7 @@ def _is_declared(op: Product) -> bool:
     return op.properties != Product(*op.factors).properties
 
 
-def _are_adjoint(a: LinearOperator, b: LinearOperator) -> bool:
+def are_adjoint(a: LinearOperator, b: LinearOperator) -> bool:
     """True when a = bᴴ for certain."""
     if isinstance(a, Adjoint) and a.operator is b:
         return True
@@ -462,7 +462,7 @@ def _of_congruence(factors: tuple[LinearOperator, ...]) -> int:
     """Properties of B_1 ... B_k M B_kᴴ ... B_1ᴴ."""
     left, right, definite = 0, len(factors) - 1, True
     while left < right:
-        if not _are_adjoint(factors[left], factors[right]):
+        if not are_adjoint(factors[left], factors[right]):
             return 0
         # the adjoint maps no vector but zero to zero: definiteness survives
         definite &= isinstance(factors[left], Selection) or bool(

@@ -243,7 +243,11 @@ class Sparse(LinearOperator):
                 f"matrix must be a 2-D scipy.sparse matrix or array, found {type(matrix).__name__}"
             )
         self.matrix = matrix
-        self._matrix = scipy.sparse.csr_array(matrix).astype(ns.inexact_dtype(matrix.dtype))
+        # a copy, because summing duplicate entries works in place
+        self._matrix = scipy.sparse.csr_array(
+            matrix, dtype=ns.inexact_dtype(matrix.dtype), copy=True
+        )
+        self._matrix.sum_duplicates()
         as_array(self._matrix.data, "the stored entries of matrix", 1)
         super().__init__(dtype=self._matrix.dtype, shape=matrix.shape)
 
@@ -402,7 +406,7 @@ class LowRank(LinearOperator):
         )
 
     def _derived_properties(self) -> int:
-        if self.V is not None:
+        if self.V is not None and self.V is not self.U:
             return 0
         return PSD if self._s is None else Diagonal(self._s).properties & (SELF_ADJOINT | PSD)
 

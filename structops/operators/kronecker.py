@@ -47,15 +47,14 @@ def kron_product(factors: tuple[LinearOperator, ...], X: Any, adjoint: bool = Fa
     links = [_link(f) for f in factors]
     if all(link is not None for link in links):
         return apply(tuple(links), X)
-    left, right = 1, prod(f.shape[1] for f in factors)
-    start = 0
+    left, start = 1, 0
     while start < len(factors):
         stop = start
         while stop < len(factors) and (links[stop] is None) == (links[start] is None):
             stop += 1
             if links[start] is None:
                 break
-        right //= prod(f.shape[1] for f in factors[start:stop])
+        right = prod(f.shape[1] for f in factors[stop:])
         if links[start] is None:
             X = _apply_along(factors[start], X, left, right)
         else:

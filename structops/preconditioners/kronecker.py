@@ -7,7 +7,7 @@ from structops.linalg.dispatch import find_rule, match
 from structops.operators.algebra import Sum
 from structops.operators.base import LinearOperator
 from structops.operators.elementary import ScaledIdentity
-from structops.rules.algebra import Restricted, completed, completed_inverse, same_ends
+from structops.rules.restrictions import Restricted, completed, completed_inverse, same_ends
 
 _PATTERN = Sum[Restricted, ScaledIdentity]  # type: ignore[misc]
 

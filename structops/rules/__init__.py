@@ -4,6 +4,44 @@ Importing this package registers every rule; `structops.linalg.dispatch` does so
 question, by name.
 """
 
-from structops.rules import algebra, block, elementary, kronecker, toeplitz
+from structops.rules import (
+    adjoints,
+    block,
+    circulant,
+    elementary,
+    hankel,
+    interpolation,
+    khatri_rao,
+    kronecker,
+    kronecker_pairs,
+    kronecker_schur,
+    kronecker_sum,
+    low_rank,
+    multiples,
+    products,
+    restrictions,
+    sparse,
+    sums,
+    toeplitz,
+)
 
-__all__ = ["algebra", "block", "elementary", "kronecker", "toeplitz"]
+__all__ = [
+    "adjoints",
+    "block",
+    "circulant",
+    "elementary",
+    "hankel",
+    "interpolation",
+    "khatri_rao",
+    "kronecker",
+    "kronecker_pairs",
+    "kronecker_schur",
+    "kronecker_sum",
+    "low_rank",
+    "multiples",
+    "products",
+    "restrictions",
+    "sparse",
+    "sums",
+    "toeplitz",
+]

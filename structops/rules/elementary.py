@@ -8,12 +8,22 @@ import numpy as np
 
 from structops import namespace as ns
 from structops.algorithms.factorization import Factorization
+from structops.exceptions import NotPositiveDefiniteError
+from structops.linalg.cholesky import dense_cholesky
 from structops.linalg.dispatch import rule
 from structops.linalg.eigen import dense_eigh, dense_eigvalsh
 from structops.linalg.factor import factorize_dense
 from structops.linalg.factorizations import slogdet_of_values, square_roots_of_values
+from structops.linalg.functions import dense_exponential, dense_sqrt, images
+from structops.linalg.inverse import reciprocals
+from structops.linalg.lstsq import dense_lstsq
+from structops.linalg.structure import is_self_adjoint
+from structops.linalg.svd import dense_svd, dense_svdvals
+from structops.operators.algebra import scaled_identity
+from structops.operators.base import LinearOperator
 from structops.operators.elementary import (
     Dense,
+    Diagonal,
     DiagonalOperator,
     Identity,
     LowRank,
@@ -23,7 +33,8 @@ from structops.operators.elementary import (
     Sparse,
     Zero,
 )
-from structops.results import EighResult, SlogdetResult
+from structops.properties import UNITARY
+from structops.results import EighResult, SlogdetResult, SvdResult
 
 
 def values(op: DiagonalOperator) -> Any:
@@ -108,8 +119,7 @@ def diagonal_of_diagonal(op: DiagonalOperator) -> Any:
 
 @rule("trace", ScaledIdentity, cost="1")
 def trace_of_scaled_identity(op: Any) -> Any:
-    # scaled by the size: tr(c I) = c n
-    return np.asarray(op.scalar * op.shape[0])[()] if not has_data(op) else op.scalar * op.shape[0]
+    return op.scalar * op.shape[0] if has_data(op) else op.dtype.type(op.scalar * op.shape[0])
 
 
 @rule("eigh", DiagonalOperator, cost="n")
@@ -121,6 +131,85 @@ def eigh_of_diagonal(op: DiagonalOperator) -> EighResult:
 def eigenvalues_of_diagonal(op: DiagonalOperator) -> Any:
     w = values(op)
     return ns.copied(ns.array_namespace(w).real(w) if ns.numpy_dtype(w).kind == "c" else w)
+
+
+def mapped(op: DiagonalOperator, f: Any) -> LinearOperator:
+    """diag(f(d)); a multiple of the identity stays one, and weak."""
+    if isinstance(op, ScaledIdentity):
+        c = op.scalar
+        if ns.is_array(c):
+            return scaled_identity(op.shape[0], f(ns.array_namespace(c).reshape(c, (1,)))[0])
+        return scaled_identity(op.shape[0], f(np.asarray([c]))[0].item())
+    return Diagonal(f(values(op)))
+
+
+@rule("inverse", DiagonalOperator, cost="n")
+def reciprocal_diagonal(op: DiagonalOperator) -> LinearOperator:
+    refuse_zeros(values(op))
+    return mapped(op, lambda d: 1 / d)
+
+
+@rule("pinv", DiagonalOperator, cost="n")
+def pseudo_reciprocal_diagonal(op: DiagonalOperator, rcond: float) -> LinearOperator:
+    return mapped(op, lambda d: reciprocals(d, rcond))
+
+
+@rule("svd", DiagonalOperator, cost="n")
+def moduli_and_phases(op: DiagonalOperator) -> SvdResult:
+    d = values(op)
+    xp = ns.array_namespace(d)
+    size = xp.abs(d)
+    phase = xp.where(size == 0, xp.ones_like(d), d / xp.where(size == 0, xp.ones_like(size), size))
+    U = Diagonal(phase)
+    return SvdResult(U._claim(U.properties | UNITARY), size, Identity(op.shape[0]))
+
+
+@rule("svdvals", DiagonalOperator, cost="n")
+def moduli_of_the_diagonal(op: DiagonalOperator) -> Any:
+    d = values(op)
+    return ns.array_namespace(d).abs(d)
+
+
+@rule("apply_function", DiagonalOperator, cost="n")
+def function_of_diagonal(op: DiagonalOperator, f: Any) -> LinearOperator:
+    return mapped(op, lambda d: images(f, d))
+
+
+@rule("expm", DiagonalOperator, cost="n")
+def exponential_of_diagonal(op: DiagonalOperator) -> LinearOperator:
+    return mapped(op, lambda d: ns.array_namespace(d).exp(d))
+
+
+@rule("sqrt", DiagonalOperator, cost="n")
+@rule("sqrt_factor", DiagonalOperator, cost="n")
+@rule("cholesky", DiagonalOperator, cost="n")
+def square_root_of_diagonal(op: DiagonalOperator) -> LinearOperator:
+    return mapped(op, _principal_roots)
+
+
+def _principal_roots(d: Any) -> Any:
+    """Square roots of real numbers >= 0, or of complex ones off the negative axis."""
+    xp = ns.array_namespace(d)
+    if ns.numpy_dtype(d).kind != "c":
+        return square_roots_of_values(d)
+    negative = (xp.real(d) < 0) & (xp.imag(d) == 0)
+    if bool(xp.any(negative)):
+        square_roots_of_values(xp.where(negative, d, xp.ones_like(d)))
+    return xp.sqrt(d)
+
+
+@rule("norm_fro", DiagonalOperator, cost="n")
+def length_of_the_diagonal(op: DiagonalOperator) -> Any:
+    d = values(op)
+    return ns.array_namespace(d).linalg.vector_norm(d)
+
+
+@rule("norm_1", DiagonalOperator, cost="n")
+@rule("norm_inf", DiagonalOperator, cost="n")
+def largest_modulus_of_the_diagonal(op: DiagonalOperator) -> Any:
+    d = values(op)
+    xp = ns.array_namespace(d)
+    return xp.max(xp.abs(d)) if op.shape[0] else np.float64(0.0)
 
 
 # ---------------------------------------------------------------------- zero
@@ -167,6 +256,62 @@ def eigenvalues_of_zero(op: Zero) -> Any:
     return np.zeros(op.shape[0])
 
 
+@rule("inverse", Zero, cost="1")
+def inverse_of_zero(op: Zero) -> LinearOperator:
+    return zero_is_singular(op, None) if op.shape[0] else op
+
+
+@rule("cholesky", Zero, when=lambda op: op.shape[0] == 0, cost="1")
+@rule("sqrt", Zero, cost="1")
+@rule("sqrt_factor", Zero, cost="1")
+def zero_itself(op: Zero) -> LinearOperator:
+    return op
+
+
+@rule("cholesky", Zero, cost="1")
+def zero_is_not_definite(op: Zero) -> Any:
+    raise NotPositiveDefiniteError(
+        f"the zero operator of order {op.shape[0]} is not positive definite; it is semidefinite: "
+        "use structops.sqrt_factor",
+        0,
+        0.0,
+    )
+
+
+@rule("pinv", Zero, cost="1")
+def pinv_of_zero(op: Zero, rcond: float) -> LinearOperator:
+    return Zero(op.shape[1], op.shape[0])
+
+
+@rule("svd", Zero, cost="1")
+def no_singular_triplets(op: Zero) -> SvdResult:
+    m, n = op.shape
+    nothing = np.zeros(0, np.intp)
+    return SvdResult(Selection(nothing, m).H, np.zeros(0), Selection(nothing, n))
+
+
+@rule("svdvals", Zero, cost="1")
+def no_singular_values(op: Zero) -> Any:
+    return np.zeros(0)
+
+
+@rule("expm", Zero, cost="1")
+def exponential_of_zero(op: Zero) -> LinearOperator:
+    return Identity(op.shape[0])
+
+
+@rule("apply_function", Zero, cost="1")
+def function_of_zero(op: Zero, f: Any) -> LinearOperator:
+    return mapped(ScaledIdentity(op.shape[0], 0.0), lambda d: images(f, d))
+
+
+@rule("norm_fro", Zero, cost="1")
+@rule("norm_1", Zero, cost="1")
+@rule("norm_inf", Zero, cost="1")
+def norm_of_zero(op: Zero) -> Any:
+    return np.float64(0.0)
+
+
 # ---------------------------------------------------------------------- dense and sparse
 
 
@@ -199,6 +344,54 @@ def eigh_of_dense(op: Dense) -> EighResult:
 @rule("eigvalsh", Dense, cost="n^3")
 def eigenvalues_of_dense(op: Dense) -> Any:
     return dense_eigvalsh(op)
+
+
+@rule("svd", Dense, cost="M N min(M, N)")
+def svd_of_dense(op: Dense) -> SvdResult:
+    return dense_svd(op)
+
+
+@rule("svdvals", Dense, cost="M N min(M, N)")
+def singular_values_of_dense(op: Dense) -> Any:
+    return dense_svdvals(op)
+
+
+@rule("lstsq", Dense, cost="M N min(M, N)")
+def lstsq_of_dense(op: Dense, B: Any, rcond: float) -> Any:
+    return dense_lstsq(op, B, rcond)
+
+
+@rule("cholesky", Dense, cost="n^3")
+def cholesky_of_dense(op: Dense) -> LinearOperator:
+    return dense_cholesky(op)
+
+
+@rule("sqrt", Dense, when=lambda op: not is_self_adjoint(op), cost="n^3")
+def square_root_of_dense(op: Dense) -> LinearOperator:
+    return dense_sqrt(op)
+
+
+@rule("expm", Dense, cost="n^3")
+def exponential_of_dense(op: Dense) -> LinearOperator:
+    # not by eigenvectors, whose derivatives do not exist where eigenvalues repeat
+    return dense_exponential(op)
+
+
+@rule("norm_fro", Dense, cost="M N")
+def frobenius_norm_of_dense(op: Dense) -> Any:
+    return op.namespace.linalg.matrix_norm(op._matrix) if op._matrix.size else np.float64(0.0)
+
+
+@rule("norm_1", Dense, when=lambda op: min(op.shape) > 0, cost="M N")
+def column_sums_of_dense(op: Dense) -> Any:
+    xp = op.namespace
+    return xp.max(xp.sum(xp.abs(op._matrix), axis=0))
+
+
+@rule("norm_inf", Dense, when=lambda op: min(op.shape) > 0, cost="M N")
+def row_sums_of_dense(op: Dense) -> Any:
+    xp = op.namespace
+    return xp.max(xp.sum(xp.abs(op._matrix), axis=1))
 
 
 @rule("diagonal", Sparse, cost="nonzeros")
@@ -266,6 +459,30 @@ def fixed_points(op: Permutation) -> Any:
 @rule("diagonal", Selection, cost="m")
 def diagonal_of_selection(op: Selection) -> Any:
     return (op.positions == np.arange(op.shape[0])).astype(np.float64)
+
+
+@rule("pinv", Selection, cost="1")
+def pinv_of_selection(op: Selection, rcond: float) -> LinearOperator:
+    return op.H
+
+
+@rule("svd", Selection, cost="1")
+def svd_of_selection(op: Selection) -> SvdResult:
+    return SvdResult(Identity(op.shape[0]), np.ones(op.shape[0]), op)
+
+
+@rule("norm_1", Selection, cost="1")
+@rule("norm_inf", Selection, cost="1")
+@rule("norm_1", Permutation, cost="1")
+@rule("norm_inf", Permutation, cost="1")
+def one_entry_a_row(op: Any) -> Any:
+    return np.float64(op.shape[0] > 0)
+
+
+@rule("norm_fro", Selection, cost="1")
+@rule("norm_fro", Permutation, cost="1")
+def root_of_the_number_of_rows(op: Any) -> Any:
+    return np.sqrt(op.shape[0])
 
 
 # ---------------------------------------------------------------------- low rank

@@ -1,19 +1,21 @@
-"""Rules for Kronecker products, Kronecker sums and sums of two Kronecker products.
+"""Rules for Kronecker products, and for their sums with a multiple of the identity.
 
 The identities (C. F. Van Loan, "The ubiquitous Kronecker product", 2000), with A ⊗ B of order
 N = n m:
 
-* (A ⊗ B)⁻¹ = A⁻¹ ⊗ B⁻¹,  det(A ⊗ B) = det(A)^m det(B)^n,  tr(A ⊗ B) = tr(A) tr(B);
-* A = U diag(a) Uᴴ, B = V diag(b) Vᴴ:  A ⊗ B = (U ⊗ V) diag(a ⊗ b) (U ⊗ V)ᴴ, and
-  A ⊕ B = (U ⊗ V) diag(a ⊕ b) (U ⊗ V)ᴴ, so multiples of the identity can be added for free;
-* not self-adjoint: unitary U, V bring A, B to triangular (Schur) form instead;
-* K₁ ⊗ K₂ + S₁ ⊗ S₂ with positive definite S_i: V_iᴴ K_i V_i = diag(λ_i), V_iᴴ S_i V_i = I
-  diagonalises both terms at once.
+* (A ⊗ B)⁻¹ = A⁻¹ ⊗ B⁻¹ and (A ⊗ B)⁺ = A⁺ ⊗ B⁺; singular value decompositions, Cholesky factors and
+  all norms asked here are multiplicative too;
+* det(A ⊗ B) = det(A)^m det(B)^n,  tr(A ⊗ B) = tr(A) tr(B);
+* A = U diag(a) Uᴴ, B = V diag(b) Vᴴ:  A ⊗ B = (U ⊗ V) diag(a ⊗ b) (U ⊗ V)ᴴ, so multiples of the
+  identity can be added for free.
+
+Products with square shape and rectangular factors are singular. What is not self-adjoint takes
+Schur vectors (`structops.rules.kronecker_schur`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import nullcontext
 from math import prod
 from typing import Any
 
@@ -21,11 +23,8 @@ import numpy as np
 
 from structops import namespace as ns
 from structops.algorithms.factorization import Factorization
-from structops.algorithms.kronecker_triangular import (
-    solve_triangular_pencil,
-    solve_triangular_sum,
-)
 from structops.linalg.budget import fits_dense
+from structops.linalg.cholesky import cholesky
 from structops.linalg.diagonal import diagonal
 from structops.linalg.dispatch import rule
 from structops.linalg.eigen import unsorted_eigh, unsorted_eigvalsh
@@ -36,44 +35,50 @@ from structops.linalg.factorizations import (
     acting,
     kronecker_slogdet,
     slogdet_of_values,
-    square_roots_of_values,
 )
+from structops.linalg.functions import function_of_eigh, sqrt, sqrt_factor
+from structops.linalg.inverse import inverse, pinv, reciprocals
 from structops.linalg.logdet import slogdet
+from structops.linalg.lstsq import lstsq
+from structops.linalg.norms import ORDERS, cond, norm
 from structops.linalg.solve import solve
 from structops.linalg.structure import at_home, is_self_adjoint
+from structops.linalg.svd import unsorted_svd, unsorted_svdvals
 from structops.linalg.trace import trace
-from structops.operators.algebra import Sum
+from structops.operators.algebra import Sum, scale
 from structops.operators.base import LinearOperator
-from structops.operators.elementary import Dense, ScaledIdentity
-from structops.operators.kronecker import (
-    KroneckerProduct,
-    KroneckerProductSum,
-    KroneckerSum,
-    kron_product,
-)
-from structops.properties import POSITIVE_DEFINITE
-from structops.results import EighResult, SlogdetResult
-from structops.rules.algebra import shift
+from structops.operators.elementary import Dense, Function, ScaledIdentity
+from structops.operators.kronecker import KroneckerProduct, KroneckerSum, kron_product
+from structops.parallel import blas_guard
+from structops.properties import POSITIVE_DEFINITE, PSD
+from structops.results import EighResult, SlogdetResult, SvdResult
+from structops.rules.sums import shift
+
+#: Up to this order an eigendecomposition runs in one thread.
+_ONE_THREAD = 256
 
 
-def _factors(question: str) -> Any:
+def of_factors(question: str) -> Any:
+    """The same question about every factor (for ``asks``)."""
     return lambda op: [(question, f) for f in op.factors]
 
 
-def _square(op: Any) -> bool:
+def square_factors(op: Any) -> bool:
+    """True when every factor is square."""
     return all(f.shape[0] == f.shape[1] for f in op.factors)
 
 
-def _self_adjoint(op: Any) -> bool:
+def self_adjoint_factors(op: Any) -> bool:
+    """True when every factor is certainly self-adjoint."""
     return all(map(is_self_adjoint, op.factors))
 
 
-def _parts(op: LinearOperator, question: Any) -> list[Any]:
+def parts_of(op: LinearOperator, question: Any) -> list[Any]:
     """Answers about the factors, at home in the product."""
     return [at_home(op, question(f)) for f in op.factors]  # type: ignore[attr-defined]
 
 
-def _outer_product(parts: list[Any]) -> Any:
+def outer_product(parts: list[Any]) -> Any:
     """a ⊗ b ⊗ ... of vectors."""
     xp = ns.array_namespace(parts[0])
     out = parts[0]
@@ -83,7 +88,7 @@ def _outer_product(parts: list[Any]) -> Any:
     return out
 
 
-def _outer_sum(parts: list[Any]) -> Any:
+def outer_sum(parts: list[Any]) -> Any:
     """a ⊕ b ⊕ ... of vectors: all sums a[i] + b[j] + ..."""
     xp = ns.array_namespace(parts[0])
     out = parts[0]
@@ -93,84 +98,219 @@ def _outer_sum(parts: list[Any]) -> Any:
     return out
 
 
+def is_at_hand(factor: LinearOperator) -> bool:
+    """True when the dense matrix of a factor is there already, or may be formed."""
+    return isinstance(factor, Dense) or fits_dense(factor)
+
+
+def decomposed_factors(op: Any) -> list[EighResult]:
+    """Eigendecompositions of the factors, one for all factors that are the same array.
+
+    BLAS threads do not speed up small ones, and on a busy machine they wait for one another.
+    """
+    keys = [id(f.matrix) if isinstance(f, Dense) else id(f) for f in op.factors]
+    is_small = all(f.shape[0] <= _ONE_THREAD for f in op.factors)
+    found: dict[int, EighResult] = {}
+    with blas_guard() if is_small else nullcontext():
+        for key, factor in zip(keys, op.factors, strict=True):
+            if key not in found:
+                found[key] = unsorted_eigh(factor)
+    return [found[key] for key in keys]
+
+
 # ---------------------------------------------------------------------- A ⊗ B
 
 
-@rule("solve", KroneckerProduct, when=_square, asks=_factors("solve"), cost="sum of the factors'")
+@rule(
+    "solve",
+    KroneckerProduct,
+    when=square_factors,
+    asks=of_factors("solve"),
+    cost="sum of the factors'",
+)
 def solve_factor_by_factor(op: KroneckerProduct, B: Any) -> Any:
     inverses = tuple(acting(f, lambda Y, f=f: solve(f, Y)) for f in op.factors)
     return kron_product(inverses, B)
 
 
-@rule("factorize", KroneckerProduct, when=_square, asks=_factors("factorize"))
+@rule("factorize", KroneckerProduct, when=square_factors, asks=of_factors("factorize"))
 def factorize_the_factors(op: KroneckerProduct) -> Factorization:
     return KroneckerFactorization(tuple(map(factorize, op.factors)), op)
 
 
-@rule("slogdet", KroneckerProduct, when=_square, asks=_factors("slogdet"))
+@rule("slogdet", KroneckerProduct, when=square_factors, asks=of_factors("slogdet"))
 def size_weighted_determinants(op: KroneckerProduct) -> SlogdetResult:
     return kronecker_slogdet(op, [slogdet(f) for f in op.factors])
 
 
-@rule("trace", KroneckerProduct, when=_square, asks=_factors("trace"), cost="sum n_i")
+@rule("trace", KroneckerProduct, when=square_factors, asks=of_factors("trace"), cost="sum n_i")
 def trace_of_kronecker_product(op: KroneckerProduct) -> Any:
-    return prod(_parts(op, trace))
+    return prod(parts_of(op, trace))
 
 
-@rule("diagonal", KroneckerProduct, when=_square, asks=_factors("diagonal"), cost="N")
+@rule("diagonal", KroneckerProduct, when=square_factors, asks=of_factors("diagonal"), cost="N")
 def diagonal_of_kronecker_product(op: KroneckerProduct) -> Any:
-    return _outer_product(_parts(op, diagonal))
+    return outer_product(parts_of(op, diagonal))
 
 
-@rule("eigh", KroneckerProduct, when=_self_adjoint, asks=_factors("eigh"), cost="sum n_i^3")
+@rule(
+    "eigh", KroneckerProduct, when=self_adjoint_factors, asks=of_factors("eigh"), cost="sum n_i^3"
+)
 def eigh_of_kronecker_product(op: KroneckerProduct) -> EighResult:
-    parts = [unsorted_eigh(f) for f in op.factors]
-    w = _outer_product([at_home(op, w) for w, _ in parts])
+    parts = decomposed_factors(op)
+    w = outer_product([at_home(op, w) for w, _ in parts])
     return EighResult(w, KroneckerProduct(*(V for _, V in parts)))
 
 
-@rule("eigvalsh", KroneckerProduct, when=_self_adjoint, asks=_factors("eigvalsh"))
+@rule("eigvalsh", KroneckerProduct, when=self_adjoint_factors, asks=of_factors("eigvalsh"))
 def eigenvalues_of_kronecker_product(op: KroneckerProduct) -> Any:
-    return _outer_product(_parts(op, unsorted_eigvalsh))
+    return outer_product(parts_of(op, unsorted_eigvalsh))
 
 
-# ---------------------------------------------------------------------- A ⊕ B
+# ---------------------------------------------------------------------- singular by their shapes
 
 
-@rule("eigh", KroneckerSum, when=_self_adjoint, asks=_factors("eigh"), cost="sum n_i^3")
-def eigh_of_kronecker_sum(op: KroneckerSum) -> EighResult:
-    parts = [unsorted_eigh(f) for f in op.factors]
-    w = _outer_sum([at_home(op, w) for w, _ in parts])
-    return EighResult(w, KroneckerProduct(*(V for _, V in parts)))
+def _is_singular_by_shape(op: KroneckerProduct) -> bool:
+    """Square, but of rank at most the product of the factors' smaller sides."""
+    return op.shape[0] == op.shape[1] and prod(min(f.shape) for f in op.factors) < op.shape[0]
 
 
-@rule("eigvalsh", KroneckerSum, when=_self_adjoint, asks=_factors("eigvalsh"))
-def eigenvalues_of_kronecker_sum(op: KroneckerSum) -> Any:
-    return _outer_sum(_parts(op, unsorted_eigvalsh))
+def _refuse_rectangular_factors(op: KroneckerProduct) -> None:
+    shapes = ", ".join(f"{m}x{n}" for m, n in (f.shape for f in op.factors))
+    rank = prod(min(f.shape) for f in op.factors)
+    raise np.linalg.LinAlgError(
+        f"the Kronecker product of factors {shapes} is singular: its rank is at most {rank}, its "
+        f"order {op.shape[0]}; use structops.lstsq or structops.pinv"
+    )
 
 
-@rule("factorize", KroneckerSum, when=_self_adjoint, asks=lambda op: [("eigh", op)])
-def diagonalize_the_sum(op: KroneckerSum) -> Factorization:
-    w, V = unsorted_eigh(op)
-    return EigenFactorization(w, V, "kronecker sum")
+@rule("solve", KroneckerProduct, when=_is_singular_by_shape, cost="1")
+def solve_with_rectangular_factors(op: KroneckerProduct, B: Any) -> Any:
+    _refuse_rectangular_factors(op)
 
 
-@rule("slogdet", KroneckerSum, when=_self_adjoint, asks=lambda op: [("eigvalsh", op)])
-def determinant_of_kronecker_sum(op: KroneckerSum) -> SlogdetResult:
-    return slogdet_of_values(unsorted_eigvalsh(op))
+@rule("factorize", KroneckerProduct, when=_is_singular_by_shape, cost="1")
+@rule("inverse", KroneckerProduct, when=_is_singular_by_shape, cost="1")
+def rectangular_factors(op: KroneckerProduct) -> Any:
+    _refuse_rectangular_factors(op)
 
 
-@rule("trace", KroneckerSum, asks=_factors("trace"), cost="sum n_i")
-def trace_of_kronecker_sum(op: KroneckerSum) -> Any:
-    # tr(A ⊗ I + I ⊗ B) = tr(A) m + n tr(B)
-    N = op.shape[0]
-    sizes = [f.shape[0] for f in op.factors]
-    return sum((N // n if n else 0) * t for n, t in zip(sizes, _parts(op, trace), strict=True))
+@rule("slogdet", KroneckerProduct, when=_is_singular_by_shape, cost="1")
+def determinant_zero(op: KroneckerProduct) -> SlogdetResult:
+    return SlogdetResult(np.float64(0.0), np.float64(-np.inf))
 
 
-@rule("diagonal", KroneckerSum, asks=_factors("diagonal"), cost="N")
-def diagonal_of_kronecker_sum(op: KroneckerSum) -> Any:
-    return _outer_sum(_parts(op, diagonal))
+# ---------------------------------------------------------------------- inverses, least squares
+
+
+@rule("inverse", KroneckerProduct, when=square_factors, asks=of_factors("inverse"))
+def inverses_of_the_factors(op: KroneckerProduct) -> LinearOperator:
+    return KroneckerProduct(*map(inverse, op.factors))
+
+
+@rule("pinv", KroneckerProduct, asks=of_factors("pinv"))
+def pseudo_inverses_of_the_factors(op: KroneckerProduct, rcond: float) -> LinearOperator:
+    return KroneckerProduct(*(pinv(f, rcond=rcond) for f in op.factors))
+
+
+@rule("lstsq", KroneckerProduct, asks=of_factors("lstsq"), cost="sum of the factors'")
+def least_squares_factor_by_factor(op: KroneckerProduct, B: Any, rcond: float) -> Any:
+    def minimiser(f: LinearOperator) -> LinearOperator:
+        return Function(
+            f.shape[::-1],
+            lambda Y: lstsq(f, Y, rcond=rcond),
+            dtype=f.dtype,
+            library=f.library or ns.library_of(B) or "numpy",
+        )
+
+    return kron_product(tuple(map(minimiser, op.factors)), B)
+
+
+# ---------------------------------------------------------------------- singular values, norms
+
+
+@rule("svd", KroneckerProduct, asks=of_factors("svd"), cost="sum n_i^3")
+def svd_of_kronecker_product(op: KroneckerProduct) -> SvdResult:
+    U, s, Vh = zip(*map(unsorted_svd, op.factors), strict=True)
+    values = outer_product([at_home(op, part) for part in s])
+    return SvdResult(KroneckerProduct(*U), values, KroneckerProduct(*Vh))
+
+
+@rule("svdvals", KroneckerProduct, asks=of_factors("svdvals"), cost="sum n_i^3")
+def singular_values_of_kronecker_product(op: KroneckerProduct) -> Any:
+    return outer_product(parts_of(op, unsorted_svdvals))
+
+
+def _register_norm(ord: Any) -> None:
+    question = f"norm_{ord}"
+
+    @rule(question, KroneckerProduct, asks=of_factors(question))
+    def product_of_norms(op: KroneckerProduct) -> Any:
+        return prod(parts_of(op, lambda f: norm(f, ord)))
+
+
+for _ord in ORDERS:
+    _register_norm(_ord)
+
+
+def _has_full_rank_shapes(op: KroneckerProduct) -> bool:
+    """No rank is lost to shapes: all factors are tall, or all are wide, and none is empty."""
+    tall = all(m >= n for m, n in (f.shape for f in op.factors))
+    wide = all(m <= n for m, n in (f.shape for f in op.factors))
+    return min(op.shape) > 0 and (tall or wide)
+
+
+@rule("cond_2", KroneckerProduct, when=_has_full_rank_shapes, asks=of_factors("cond_2"))
+def product_of_condition_numbers(op: KroneckerProduct) -> Any:
+    return prod(parts_of(op, cond))
+
+
+# ---------------------------------------------------------------------- square roots
+
+
+@rule("cholesky", KroneckerProduct, when=self_adjoint_factors, asks=of_factors("cholesky"))
+def cholesky_of_the_factors(op: KroneckerProduct) -> LinearOperator:
+    return KroneckerProduct(*map(cholesky, _made_positive(op.factors)))
+
+
+def _made_positive(factors: tuple[LinearOperator, ...]) -> list[LinearOperator]:
+    """The factors, negative definite ones negated where they come in pairs.
+
+    (-A) ⊗ (-B) is positive definite when A and B are. The sign of a definite matrix is that of
+    its first entry; an odd number of negative ones is left for their Cholesky factors to refuse.
+    """
+    negative = [not f.properties & POSITIVE_DEFINITE and _first_entry(f) < 0 for f in factors]
+    if sum(negative) % 2:
+        return list(factors)
+    return [scale(f, -1.0) if flip else f for f, flip in zip(factors, negative, strict=True)]
+
+
+def _first_entry(f: LinearOperator) -> float:
+    if f.shape[0] == 0:
+        return 0.0
+    xp = f.namespace or np
+    unit = xp.eye(f.shape[1], 1, dtype=ns.dtype_in(xp, f.dtype), device=f.device)
+    return complex(ns.detached_value(f._apply(unit)[0, 0])).real
+
+
+def _all_but_one_is_psd(op: KroneckerProduct) -> bool:
+    # the argument of a product of eigenvalues is then that of one of them: sqrt(A) ⊗ sqrt(B)
+    # has its eigenvalues in the right half-plane
+    return square_factors(op) and sum(not f.properties & PSD for f in op.factors) <= 1
+
+
+@rule("sqrt", KroneckerProduct, when=_all_but_one_is_psd, asks=of_factors("sqrt"))
+def roots_of_the_factors(op: KroneckerProduct) -> LinearOperator:
+    return KroneckerProduct(*map(sqrt, op.factors))
+
+
+def _all_psd(op: KroneckerProduct) -> bool:
+    return all(f.properties & PSD for f in op.factors)
+
+
+@rule("sqrt_factor", KroneckerProduct, when=_all_psd, asks=of_factors("sqrt_factor"))
+def root_factors_of_the_factors(op: KroneckerProduct) -> LinearOperator:
+    return KroneckerProduct(*map(sqrt_factor, op.factors))
 
 
 # ------------------------------------------------- A ⊗ B + c I and A ⊕ B + c I, self-adjoint
@@ -179,362 +319,29 @@ Shifted = Sum[KroneckerProduct, ScaledIdentity]
 ShiftedSum = Sum[KroneckerSum, ScaledIdentity]
 
 
-def _shifted_eigh(op: Sum) -> bool:
+def is_self_adjoint_shift(op: Sum) -> bool:
+    """True when the structured term is self-adjoint and its coefficient real."""
     return is_self_adjoint(op.terms[0]) and complex(ns.detached_value(op.coefficients[0])).imag == 0
 
 
-@rule("factorize", Shifted, when=_shifted_eigh, asks=lambda op: [("eigh", op.terms[0])])
-@rule("factorize", ShiftedSum, when=_shifted_eigh, asks=lambda op: [("eigh", op.terms[0])])
+@rule("factorize", Shifted, when=is_self_adjoint_shift, asks=lambda op: [("eigh", op.terms[0])])
+@rule("factorize", ShiftedSum, when=is_self_adjoint_shift, asks=lambda op: [("eigh", op.terms[0])])
 def diagonalize_and_shift(op: Sum) -> Factorization:
     # a K + c I = V diag(a w + c) Vᴴ
     w, V = unsorted_eigh(op.terms[0])
     return EigenFactorization(shift(op, w), V, "kronecker eigenvalues plus shift")
 
 
-@rule("slogdet", Shifted, when=_shifted_eigh, asks=lambda op: [("eigvalsh", op.terms[0])])
-@rule("slogdet", ShiftedSum, when=_shifted_eigh, asks=lambda op: [("eigvalsh", op.terms[0])])
+@rule("slogdet", Shifted, when=is_self_adjoint_shift, asks=lambda op: [("eigvalsh", op.terms[0])])
+@rule(
+    "slogdet", ShiftedSum, when=is_self_adjoint_shift, asks=lambda op: [("eigvalsh", op.terms[0])]
+)
 def determinant_of_shifted(op: Sum) -> SlogdetResult:
     return slogdet_of_values(shift(op, unsorted_eigvalsh(op.terms[0])))
 
 
-# ------------------------------------------------- the same, not self-adjoint: Schur
-
-
-def _schur(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    from scipy.linalg import schur
-
-    return schur(matrix, output="complex")
-
-
-class SchurFactorization(Factorization):
-    """A = (Q_1 ⊗ ... ⊗ Q_d) T (Z_1 ⊗ ... ⊗ Z_d)ᴴ with T triangular and known by its factors.
-
-    Parameters
-    ----------
-    Q, Z : lists of arrays, shapes (n_i, n_i)
-        Unitary.
-    solve_triangular, solve_triangular_adjoint : callable
-        Map B (N, K) to T⁻¹ B and to T⁻ᴴ B.
-    pivots : array, shape (N,)
-        Diagonal of T.
-    phase : complex
-        det of all Q and Zᴴ.
-    dtype : dtype
-        Of A; a real A has real solutions although its Schur form is complex.
-    """
-
-    def __init__(
-        self,
-        Q: list[np.ndarray],
-        Z: list[np.ndarray],
-        solve_triangular: Callable[[np.ndarray], np.ndarray],
-        solve_triangular_adjoint: Callable[[np.ndarray], np.ndarray],
-        pivots: np.ndarray,
-        phase: complex,
-        dtype: np.dtype,
-        method: str,
-    ):
-        self.left = KroneckerProduct(*Q)
-        self.right = KroneckerProduct(*Z)
-        self.solve_triangular = solve_triangular
-        self.solve_triangular_adjoint = solve_triangular_adjoint
-        self.pivots = pivots
-        self.phase = phase
-        self.dtype = dtype
-        self.method = method
-        self.shape = self.left.shape
-
-    def _solve(self, B: Any) -> Any:
-        return self._in_field_of(B, self.right @ self.solve_triangular(self.left.H @ B))
-
-    def _solve_adjoint(self, B: Any) -> Any:
-        return self._in_field_of(B, self.left @ self.solve_triangular_adjoint(self.right.H @ B))
-
-    def _in_field_of(self, B: Any, X: Any) -> Any:
-        return X.real if self.dtype.kind == "f" and B.dtype.kind == "f" else X
-
-    def slogdet(self) -> SlogdetResult:
-        sign, logabs = slogdet_of_values(self.pivots)
-        sign = sign * self.phase
-        return SlogdetResult(np.sign(sign.real) if self.dtype.kind == "f" else sign, logabs)
-
-
-def _schur_road(op: Any) -> bool:
-    """NumPy data, square factors whose dense matrices are allowed."""
-    return op.library in (None, "numpy") and _square(op) and all(map(_is_at_hand, op.factors))
-
-
-def _is_at_hand(factor: LinearOperator) -> bool:
-    """True when the dense matrix of a factor is there already, or may be formed."""
-    return isinstance(factor, Dense) or fits_dense(factor)
-
-
-def _schur_forms(op: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    forms = [_schur(f.to_dense()) for f in op.factors]
-    return [T for T, _ in forms], [Z for _, Z in forms]
-
-
-def _diagonals(matrices: list[np.ndarray]) -> list[np.ndarray]:
-    return [np.diagonal(T) for T in matrices]
-
-
-def _reversed_adjoints(matrices: list[np.ndarray]) -> list[np.ndarray]:
-    """J Tᴴ J with J reversing the order: upper triangular again, and J ⊗ J reverses all."""
-    return [np.ascontiguousarray(np.conj(T.T)[::-1, ::-1]) for T in matrices]
-
-
-@rule("factorize", KroneckerSum, when=_schur_road, cost="N sum n_i")
-def schur_of_kronecker_sum(op: KroneckerSum) -> Factorization:
-    return _schur_sum(op, 1.0, 0.0, op.dtype)
-
-
-@rule("factorize", ShiftedSum, when=lambda op: _schur_road(op.terms[0]), cost="N sum n_i")
-def schur_of_shifted_sum(op: Sum) -> Factorization:
-    return _schur_sum(op.terms[0], *_scale_and_shift(op), op.dtype)
-
-
-def _schur_sum(op: KroneckerSum, scale: Any, offset: Any, dtype: np.dtype) -> Factorization:
-    T, Z = _schur_forms(op)
-    T = [scale * t for t in T]
-    return SchurFactorization(
-        Z,
-        Z,
-        lambda Y: solve_triangular_sum(T, Y, offset),
-        lambda Y: solve_triangular_sum(_reversed_adjoints(T), Y[::-1], offset.conjugate())[::-1],
-        _outer_sum(_diagonals(T)) + offset,
-        1.0,
-        dtype,
-        "kronecker sum, schur",
-    )
-
-
-@rule("factorize", Shifted, when=lambda op: _schur_road(op.terms[0]), cost="N sum n_i")
-def schur_of_shifted(op: Sum) -> Factorization:
-    scale, offset = _scale_and_shift(op)
-    T, Z = _schur_forms(op.terms[0])
-    sizes = [t.shape[0] for t in T]
-    return SchurFactorization(
-        Z,
-        Z,
-        lambda Y: solve_triangular_pencil(T, sizes, Y, scale, offset),
-        lambda Y: solve_triangular_pencil(
-            _reversed_adjoints(T), sizes, Y[::-1], scale.conjugate(), offset.conjugate()
-        )[::-1],
-        scale * _outer_product(_diagonals(T)) + offset,
-        1.0,
-        op.dtype,
-        "kronecker plus shift, schur",
-    )
-
-
-def _scale_and_shift(op: Sum) -> tuple[complex, complex]:
-    a, c = op.coefficients
-    return ns.detached_value(a), ns.detached_value(c) * ns.detached_value(op.terms[1].scalar)
-
-
-# ---------------------------------------------------------------------- A ⊗ B + C ⊗ D
-
-Pair = Sum[KroneckerProduct, KroneckerProduct]
-
-
-class PairFactorization(Factorization):
-    """Σ = V⁻ᴴ diag(λ) V⁻¹ with V = V_1 ⊗ ... ⊗ V_d not unitary (simultaneous diagonalisation).
-
-    Parameters
-    ----------
-    eigenvalues : array, shape (N,)
-    vectors : KroneckerProduct
-        V.
-    root_vectors : KroneckerProduct
-        V⁻ᴴ = L Q, known without inverting V.
-    log_scale : array
-        log|det V|² = -log det(S_1 ⊗ ... ⊗ S_d), which the determinant needs.
-    """
-
-    method = "simultaneous diagonalisation"
-
-    def __init__(
-        self,
-        eigenvalues: Any,
-        vectors: LinearOperator,
-        root_vectors: LinearOperator,
-        log_scale: Any,
-    ):
-        self.inner = EigenFactorization(eigenvalues, vectors, self.method)
-        self.root_vectors = root_vectors
-        self.log_scale = log_scale
-        self.shape = vectors.shape
-
-    def _solve(self, B: Any) -> Any:
-        return self.inner.solve(B)  # V diag(1/λ) Vᴴ
-
-    def _solve_adjoint(self, B: Any) -> Any:
-        return self.inner.solve(B)
-
-    def _sqrt_apply(self, X: Any) -> Any:
-        """V⁻ᴴ diag(sqrt(λ)) X."""
-        roots = square_roots_of_values(self.inner.eigenvalues)
-        return self.root_vectors @ (roots[:, None] * X)
-
-    def slogdet(self) -> SlogdetResult:
-        sign, logabs = self.inner.slogdet()
-        return SlogdetResult(sign, logabs - self.log_scale)
-
-
-def _aligned(op: Sum) -> bool:
-    """Both terms have square factors of the same sizes."""
-    first, second = op.terms
-    return _square(first) and [f.shape for f in first.factors] == [f.shape for f in second.factors]
-
-
-def _definite_second(op: Sum) -> bool:
-    """Every K_i self-adjoint, every S_i positive definite; the coefficient of S positive.
-
-    The factors count: a product of two skew factors is symmetric, and not diagonalised by this.
-    """
-    K, S = op.terms
-    coefficient = complex(ns.detached_value(op.coefficients[1]))
-    return (
-        _aligned(op)
-        and _self_adjoint(K)
-        and all(_is_at_hand(f) for f in (*K.factors, *S.factors))
-        and complex(ns.detached_value(op.coefficients[0])).imag == 0
-        and all(f.properties & POSITIVE_DEFINITE for f in S.factors)
-        and coefficient.imag == 0
-        and coefficient.real > 0
-    )
-
-
-def _definite_pair(op: Sum) -> bool:
-    return _definite_second(op) or _definite_second(_swapped(op))
-
-
-def _swapped(op: Sum) -> Sum:
-    return Sum(*op.terms[::-1], coefficients=op.coefficients[::-1])
-
-
-def _definite_factors(op: Sum) -> list[tuple[str, LinearOperator]]:
-    S = op.terms[1] if _definite_second(op) else op.terms[0]
-    return [("factorize", f) for f in S.factors]  # type: ignore[attr-defined]
-
-
-@rule(
-    "factorize",
-    Pair,
-    when=_definite_pair,
-    asks=_definite_factors,
-    cost="sum n_i^3 + N sum n_i",
-)
-def diagonalize_both_terms(op: Sum) -> Factorization:
-    if not _definite_second(op):
-        op = _swapped(op)
-    K, S = op.terms
-    parts = [generalized_eigh(k, s) for k, s in zip(K.factors, S.factors, strict=True)]
-    k, s = op.coefficients
-    w = _outer_product([part[0] for part in parts])
-    N = op.shape[0]
-    log_scale = sum(
-        (N // V.shape[0] if V.shape[0] else 0) * (-logdet_s) for (_, V, _, logdet_s) in parts
-    )
-    return PairFactorization(
-        ns.scalar_like(k, w) * w + ns.scalar_like(s, w),
-        KroneckerProduct(*(part[1] for part in parts)),
-        KroneckerProduct(*(part[2] for part in parts)),
-        log_scale,
-    )
-
-
-def generalized_eigh(K: LinearOperator, S: LinearOperator) -> tuple[Any, Any, Any, Any]:
-    """V with Vᴴ K V = diag(w) and Vᴴ S V = I, by the Cholesky factor S = L Lᴴ: V = L⁻ᴴ Q.
-
-    Returns w, V, V⁻ᴴ = L Q and log det S.
-    """
-    F = factorize(S)
-    xp = K.namespace or S.namespace or np
-    dtype = np.promote_types(K.dtype, S.dtype)
-    L = xp.linalg.cholesky(ns.astype(S.to_dense(), dtype))
-    A = ns.astype(K.to_dense(), dtype)
-
-    def adjoint(M: Any) -> Any:
-        return xp.conj(xp.matrix_transpose(M))
-
-    half = xp.linalg.solve(L, A)
-    reduced = xp.linalg.solve(L, adjoint(half))
-    w, Q = xp.linalg.eigh((reduced + adjoint(reduced)) / 2)
-    return w, xp.linalg.solve(adjoint(L), Q), L @ Q, F.logdet()
-
-
-@rule(
-    "factorize",
-    Pair,
-    when=lambda op: (
-        _aligned(op) and op.library in (None, "numpy") and all(map(_schur_road, op.terms))
-    ),
-    cost="N sum n_i",
-)
-def generalized_schur_of_pair(op: Sum) -> Factorization:
-    from scipy.linalg import qz
-
-    pairs = [
-        (a.to_dense(), b.to_dense())
-        for a, b in zip(op.terms[0].factors, op.terms[1].factors, strict=True)
-    ]
-    forms = [qz(a, b, output="complex") for a, b in pairs]
-    T, R, Q, Z = (list(x) for x in zip(*forms, strict=True))
-    a, c = map(ns.detached_value, op.coefficients)
-    pivots = a * _outer_product(_diagonals(T)) + c * _outer_product(_diagonals(R))
-    # det Q and det Z are phases; each counts N / n_i times
-    N = op.shape[0]
-    phase = prod(
-        complex(np.linalg.det(q) * np.conj(np.linalg.det(z))) ** (N // q.shape[0])
-        for q, z in zip(Q, Z, strict=True)
-    )
-    return SchurFactorization(
-        Q,
-        Z,
-        lambda Y: solve_triangular_pencil(T, R, Y, a, c),
-        lambda Y: solve_triangular_pencil(
-            _reversed_adjoints(T), _reversed_adjoints(R), Y[::-1], a.conjugate(), c.conjugate()
-        )[::-1],
-        pivots,
-        phase,
-        op.dtype,
-        "generalised schur",
-    )
-
-
-# ---------------------------------------------------------------------- sum_k A_k ⊗ B_k
-
-
-def _as_sum(op: KroneckerProductSum) -> LinearOperator:
-    products = op.products
-    return products[0] if len(products) == 1 else Sum(*products)._claim(op.properties)
-
-
-def _short(op: KroneckerProductSum) -> bool:
-    return len(op.terms) <= 2
-
-
-@rule("factorize", KroneckerProductSum, when=_short, asks=lambda op: [("factorize", _as_sum(op))])
-def factorize_as_sum(op: KroneckerProductSum) -> Factorization:
-    return factorize(_as_sum(op))
-
-
-@rule("solve", KroneckerProductSum, when=_short, asks=lambda op: [("solve", _as_sum(op))])
-def solve_as_sum(op: KroneckerProductSum, B: Any) -> Any:
-    return solve(_as_sum(op), B)
-
-
-@rule("slogdet", KroneckerProductSum, when=_short, asks=lambda op: [("slogdet", _as_sum(op))])
-def determinant_as_sum(op: KroneckerProductSum) -> SlogdetResult:
-    return slogdet(_as_sum(op))
-
-
-@rule("diagonal", KroneckerProductSum, asks=lambda op: [("diagonal", p) for p in op.products])
-def sum_of_diagonals(op: KroneckerProductSum) -> Any:
-    return sum(at_home(op, diagonal(p)) for p in op.products)
-
-
-@rule("trace", KroneckerProductSum, asks=lambda op: [("trace", p) for p in op.products])
-def sum_of_traces(op: KroneckerProductSum) -> Any:
-    return sum(at_home(op, trace(p)) for p in op.products)
+@rule("pinv", Shifted, when=is_self_adjoint_shift, asks=lambda op: [("eigh", op.terms[0])])
+@rule("pinv", ShiftedSum, when=is_self_adjoint_shift, asks=lambda op: [("eigh", op.terms[0])])
+def pinv_of_shifted(op: Sum, rcond: float) -> LinearOperator:
+    w, V = unsorted_eigh(op.terms[0])
+    return function_of_eigh(EighResult(shift(op, w), V), lambda x: reciprocals(x, rcond))

@@ -19,6 +19,18 @@ FIRST = {
     "eigh": "so.eigh(op)",
     "eigvalsh": "so.eigvalsh(op)",
     "factorize": "so.factorize(op)",
+    "lstsq": "so.lstsq(op, b)",
+    "inverse": "so.inverse(op)",
+    "pinv": "so.pinv(op)",
+    "svd": "so.svd(op)",
+    "svdvals": "so.svdvals(op)",
+    "cholesky": "so.cholesky(op)",
+    "sqrt": "so.sqrt(op)",
+    "sqrt_factor": "so.sqrt_factor(op)",
+    "expm": "so.expm(op)",
+    "apply_function": "so.apply_function(op, np.exp)",
+    "norm": "so.norm(op)",
+    "cond": "so.cond(op)",
     "explain": "so.explain(so.solve, op)",
 }
 

@@ -10,9 +10,19 @@ suite runs over variants x dtypes x libraries; to add an operator is to add its 
         ...
 """
 
-from tests.registry import algebra, block, elementary, kronecker, toeplitz
+from tests.registry import (
+    algebra,
+    block,
+    elementary,
+    interpolation,
+    kronecker,
+    low_rank,
+    sparse,
+    toeplitz,
+)
 from tests.registry.core import (
     ABSTRACT,
+    DEFAULT_DTYPES,
     DTYPES,
     LIBRARIES,
     VARIANTS,
@@ -35,10 +45,11 @@ from tests.registry.core import (
 )
 
 # importing a file of variants registers them
-_FILES = (elementary, kronecker, toeplitz, block, algebra)
+_FILES = (elementary, kronecker, toeplitz, block, algebra, low_rank, sparse, interpolation)
 
 __all__ = [
     "ABSTRACT",
+    "DEFAULT_DTYPES",
     "DTYPES",
     "LIBRARIES",
     "VARIANTS",

@@ -13,6 +13,7 @@ from tests.registry.core import (
     Draw,
     block_toeplitz_matrix,
     circulant_matrix,
+    direct_sum,
     dominant_column,
     dominant_lags,
     kron,
@@ -256,3 +257,23 @@ def conjugate_of_dense(d: Draw) -> tuple:
 def conjugate_of_adjoint(d: Draw) -> tuple:
     A = d.numbers(3, 5)
     return Conjugate(Adjoint(so.Dense(d.own(A)))), A.T
+
+
+@variant(Conjugate)
+def conjugate_of_low_rank(d: Draw) -> tuple:
+    U, V = d.numbers(5, 2), d.numbers(4, 2)
+    return Conjugate(so.LowRank(d.own(U), d.own(V))), U.conj() @ V.T
+
+
+@variant(Sum)
+def sum_block_diagonal_plus_shift(d: Draw) -> tuple:
+    A, B = d.indefinite(2), d.indefinite(3)
+    blocks = so.BlockDiagonal(d.dense(A, so.SELF_ADJOINT), d.dense(B, so.SELF_ADJOINT))
+    return blocks + 3 * so.Identity(5), direct_sum(A, B) + 3 * np.eye(5)
+
+
+@variant(Scaled)
+def scaled_block_diagonal(d: Draw) -> tuple:
+    A, B = d.indefinite(2), d.indefinite(3)
+    blocks = so.BlockDiagonal(d.dense(A, so.SELF_ADJOINT), d.dense(B, so.SELF_ADJOINT))
+    return -2 * blocks, -2 * direct_sum(A, B)

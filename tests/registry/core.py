@@ -161,6 +161,9 @@ class Facts:
     norm: float
     claims: int
     has_adjoint: bool
+    is_definite: bool
+    is_semidefinite: bool
+    has_principal_root: bool
 
     @property
     def is_invertible(self) -> bool:
@@ -173,15 +176,22 @@ def _facts(name: str, dtype: str) -> Facts:
     op, dense = Case(found, dtype, "numpy").build()
     is_square = dense.shape[0] == dense.shape[1]
     s = np.linalg.svd(dense, compute_uv=False) if dense.size else np.ones(1)
+    is_hermitian = is_square and np.allclose(dense, dense.conj().T, 1e-5, 1e-5)
+    w = np.linalg.eigvals(dense) if is_square and dense.size else np.ones(int(is_square))
+    w = w / s[0] if s[0] else w
     # an empty matrix is invertible and has norm 0
     return Facts(
         shape=dense.shape,
         is_square=is_square,
-        is_hermitian=is_square and np.allclose(dense, dense.conj().T, 1e-5, 1e-5),
+        is_hermitian=is_hermitian,
         condition=float(s[0] / s[-1]) if s[-1] > 1e-7 * s[0] else np.inf,
         norm=float(s[0]) if dense.size else 0.0,
         claims=op.properties,
         has_adjoint=has_adjoint(op),
+        is_definite=is_hermitian and bool(np.all(w.real > 1e-7)),
+        is_semidefinite=is_hermitian and bool(np.all(w.real > -1e-7)),
+        # well away from zero and from the negative real axis
+        has_principal_root=is_square and bool(np.all(np.abs(np.angle(w)) < 3)) and s[-1] > 1e-3,
     )
 
 
@@ -198,15 +208,20 @@ def variant(cls: type, **metadata: Any) -> Callable[[Callable], Callable]:
     return register
 
 
-def cases(select: Callable[[Case], bool] = lambda case: True, only_default: bool = False) -> list:
+def cases(
+    select: Callable[[Case], bool] = lambda case: True,
+    only_default: bool = False,
+    default_dtypes: tuple[str, ...] = DEFAULT_DTYPES,
+) -> list:
     """Pytest parameters: every variant in its dtypes and libraries; most are marked slow."""
     params = []
     for v in VARIANTS:
         for library, dtype in itertools.product(v.libraries, v.dtypes):
             case = Case(v, dtype, library)
-            if not select(case) or (only_default and not case.is_default):
+            is_default = case.is_default and dtype in default_dtypes
+            if not select(case) or (only_default and not is_default):
                 continue
-            marks = needs(library) + ([] if case.is_default else [pytest.mark.slow])
+            marks = needs(library) + ([] if is_default else [pytest.mark.slow])
             params.append(pytest.param(case, id=case.id, marks=marks))
     return params
 

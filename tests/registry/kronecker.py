@@ -167,3 +167,77 @@ def kronecker_product_sum_rectangular(d: Draw) -> tuple:
 def kronecker_product_sum_of_one(d: Draw) -> tuple:
     A, B = d.invertible(3), d.invertible(2)
     return so.KroneckerProductSum([(d.own(A), d.own(B))]), kron(A, B)
+
+
+@variant(so.KroneckerProduct)
+def kronecker_tall(d: Draw) -> tuple:
+    A, B = d.numbers(3, 2), d.numbers(4, 3)
+    return so.KroneckerProduct(d.own(A), d.own(B)), kron(A, B)
+
+
+@variant(so.KroneckerProduct)
+def kronecker_semidefinite(d: Draw) -> tuple:
+    A, v = d.positive(3), d.between(1, 2, 2)
+    v[1] = 0
+    op = so.KroneckerProduct(d.dense(A, so.POSITIVE_DEFINITE), so.Diagonal(d.own(v)))
+    return op, kron(A, np.diag(v))
+
+
+@variant(so.KroneckerSum)
+def kronecker_sum_with_an_identity(d: Draw) -> tuple:
+    A = d.invertible(3)
+    return so.KroneckerSum(2.0 * so.Identity(2), d.own(A)), kron_sum(2 * np.eye(2), A)
+
+
+@variant(so.KroneckerSum)
+def kronecker_sum_of_three(d: Draw) -> tuple:
+    A, B = d.invertible(2), d.invertible(3)
+    C = d.invertible(2) + 9 * np.eye(2, dtype=d.dtype)
+    return so.KroneckerSum(*map(d.own, (A, B, C))), kron_sum(A, B, C)
+
+
+@variant(so.KroneckerSum)
+def kronecker_sum_singular(d: Draw) -> tuple:
+    # second differences between reflecting ends: constant vectors are mapped to zero
+    parts = [2 * np.eye(n) - np.eye(n, k=1) - np.eye(n, k=-1) for n in (3, 4)]
+    for T in parts:
+        T[0, 0] = T[-1, -1] = 1
+    A, B = (T.astype(d.dtype) for T in parts)
+    return so.KroneckerSum(d.dense(A, so.PSD), d.dense(B, so.PSD)), kron_sum(A, B)
+
+
+def khatri_rao_matrix(*matrices: np.ndarray) -> np.ndarray:
+    """Column r is the Kronecker product of the columns r."""
+    columns = [kron(*(A[:, r] for A in matrices)) for r in range(matrices[0].shape[1])]
+    return np.stack(columns, axis=1)
+
+
+@variant(so.KhatriRao)
+def khatri_rao_of_three(d: Draw) -> tuple:
+    A, B, C = d.numbers(2, 4), d.numbers(3, 4), d.numbers(2, 4)
+    return so.KhatriRao(d.own(A), d.own(B), d.own(C)), khatri_rao_matrix(A, B, C)
+
+
+@variant(so.KhatriRao)
+def khatri_rao_square(d: Draw) -> tuple:
+    A = np.concatenate([d.invertible(3), d.invertible(3)], axis=1)
+    B = np.stack([*[[1, 0]] * 3, *[[0, 1]] * 3], axis=1).astype(d.dtype)
+    return so.KhatriRao(d.own(A), d.own(B)), khatri_rao_matrix(A, B)
+
+
+@variant(so.KhatriRao)
+def khatri_rao_wide(d: Draw) -> tuple:
+    A, B = d.numbers(2, 7), d.numbers(2, 7)
+    return so.KhatriRao(d.own(A), d.own(B)), khatri_rao_matrix(A, B)
+
+
+@variant(so.KhatriRao)
+def khatri_rao_of_one(d: Draw) -> tuple:
+    A = d.numbers(4, 3)
+    return so.KhatriRao(d.own(A)), A
+
+
+@variant(so.KhatriRao)
+def khatri_rao_without_columns(d: Draw) -> tuple:
+    A, B = d.numbers(2, 0), d.numbers(3, 0)
+    return so.KhatriRao(d.own(A), d.own(B)), np.zeros((6, 0), d.dtype)

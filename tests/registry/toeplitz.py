@@ -6,6 +6,7 @@ import numpy as np
 
 import structops as so
 from structops.operators.fourier import CirculantSection, FourierBasis, SineSection
+from structops.operators.toeplitz import ToeplitzInverse
 from tests.registry.core import (
     WEAK,
     Draw,
@@ -147,6 +148,83 @@ def block_circulant_by_transforms(d: Draw) -> tuple:
     c = d.numbers(11, 13) / 143
     c[0, 0] = 2
     return so.BlockCirculant(d.own(c)), circulant_matrix(c)
+
+
+def hankel_matrix(c: np.ndarray, r: np.ndarray | None = None) -> np.ndarray:
+    """H[i, j] = c[i + j], r[i + j - m + 1] beyond the end of c."""
+    r = np.zeros_like(c) if r is None else r
+    out = np.empty((len(c), len(r)), np.result_type(c, r))
+    for i, j in np.ndindex(out.shape):
+        out[i, j] = c[i + j] if i + j < len(c) else r[i + j - len(c) + 1]
+    return out
+
+
+@variant(so.Hankel)
+def hankel(d: Draw) -> tuple:
+    c, r = d.numbers(6) / 6, d.numbers(6) / 6
+    c[-1] = 3
+    r[0] = 99  # ignored: the column decides
+    return so.Hankel(d.own(c), d.own(r)), hankel_matrix(c, r)
+
+
+@variant(so.Hankel)
+def hankel_triangular(d: Draw) -> tuple:
+    c = d.numbers(5) / 5
+    c[-1] = 2
+    return so.Hankel(d.own(c)), hankel_matrix(c)
+
+
+@variant(so.Hankel)
+def hankel_wide(d: Draw) -> tuple:
+    c, r = d.numbers(3), d.numbers(5)
+    return so.Hankel(d.own(c), d.own(r)), hankel_matrix(c, r)
+
+
+@variant(so.Hankel)
+def hankel_tall(d: Draw) -> tuple:
+    c, r = d.numbers(6), d.numbers(2)
+    return so.Hankel(d.own(c), d.own(r)), hankel_matrix(c, r)
+
+
+@variant(so.Hankel)
+def hankel_by_transforms(d: Draw) -> tuple:
+    c, r = d.numbers(130) / 130, d.numbers(130) / 130
+    c[-1] = 4
+    return so.Hankel(d.own(c), d.own(r)), hankel_matrix(c, r)
+
+
+def inverse_and_columns(c: np.ndarray, r: np.ndarray | None = None) -> tuple:
+    """Inverse of a Toeplitz matrix with its first and last column, in the precision of c."""
+    dense = np.linalg.inv(toeplitz_matrix(c, r).astype(np.result_type(c, np.float64)))
+    dense = dense.astype(c.dtype)
+    return dense, dense[:, 0].copy(), dense[:, -1].copy()
+
+
+@variant(ToeplitzInverse)
+def toeplitz_inverse(d: Draw) -> tuple:
+    c, r = dominant_column(d, 6), d.numbers(6) / 6
+    dense, x, y = inverse_and_columns(c, r)
+    return ToeplitzInverse(d.own(x), d.own(y)), dense
+
+
+@variant(ToeplitzInverse)
+def toeplitz_inverse_hermitian(d: Draw) -> tuple:
+    dense, x, _ = inverse_and_columns(dominant_column(d, 5))
+    x[0] = x[0].real
+    return ToeplitzInverse(d.own(x), d.own(np.conj(x[::-1]))), dense
+
+
+@variant(ToeplitzInverse)
+def toeplitz_inverse_refined(d: Draw) -> tuple:
+    c, r = dominant_column(d, 7), d.numbers(7) / 7
+    dense, x, y = inverse_and_columns(c, r)
+    return ToeplitzInverse(d.own(x), d.own(y), so.Toeplitz(d.own(c), d.own(r))), dense
+
+
+@variant(ToeplitzInverse)
+def toeplitz_inverse_of_order_one(d: Draw) -> tuple:
+    x = np.array([-0.5], d.dtype)
+    return ToeplitzInverse(d.own(x), d.own(x)), np.array([[-0.5]])
 
 
 def torus_matrix(spectrum: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:

@@ -312,7 +312,7 @@ def test_explain_does_nothing_heavy(case: Case, monkeypatch: pytest.MonkeyPatch)
             text = str(explanation)
             assert text.startswith(f"{question} ") and explanation.road in text
             assert explanation.roads()[0] == explanation.road
-            assert explanation._repr_html_().startswith("<pre>")
+            assert explanation._repr_html_().startswith("<ul")
 
 
 def test_explain_names_the_error_that_would_come() -> None:
@@ -335,7 +335,7 @@ def test_explain_prints_a_tree() -> None:
 
 
 def test_explain_of_something_that_is_no_question() -> None:
-    with pytest.raises(ValueError, match="'sing' is not a question; expected one of diagonal, "):
+    with pytest.raises(ValueError, match="'sing' is not a question; expected one of apply_function, "):
         so.explain("sing", K)
 
 

@@ -83,7 +83,7 @@ REFUSALS: dict[str, tuple[Callable[[], Any], type, str]] = {
     "solve rectangular": (
         lambda: so.solve(so.Zero(2, 3), np.ones(2)),
         ShapeMismatchError,
-        r"\(2, 3\); use LSMR",
+        r"\(2, 3\); use structops.lstsq",
     ),
     "F.solve": (lambda: so.factorize(K).solve(np.ones(5)), ShapeMismatchError, r"\(5,\).*\(6, K\)"),
     "kronecker sum": (

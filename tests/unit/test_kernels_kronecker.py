@@ -183,6 +183,7 @@ LARGE = {
     "large and thin": ([(20, 20), (250, 280)], 16),
     "large first": ([(520, 200), (25, 25)], 16),
     "two large": ([(300, 256), (600, 500)], 1),
+    "a column left over": ([(65, 64), (4, 4)], 289),
     "between identities": ([50, (9, 9), 30, (5, 5)], 1),
 }
 
@@ -236,6 +237,46 @@ def test_three_threads_at_once(monkeypatch):
             np.testing.assert_array_equal(answer, right)
 
 
+# The compiled part
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [1, 2, 7, 8, 9, 16, 17, 33])
+@pytest.mark.parametrize("K", [1, 2, 3, 5, 7, 8, 15, 17, 33, 100])
+def test_every_width_and_height_of_a_block(small_tiles, n, K, dtype):
+    rng = np.random.default_rng(12)
+    check(on_cpu, [random(rng, (n, 5), dtype), 2], random(rng, (10, K), dtype))
+    check(on_cpu, [2, random(rng, (n, 5), dtype)], random(rng, (10, K), dtype))
+
+
+def test_other_dtypes_take_the_plain_road(small_tiles):
+    F, X = np.arange(6).reshape(2, 3), np.arange(12).reshape(6, 2)
+    result = on_cpu((F, 2), X)
+    assert result.dtype == F.dtype
+    np.testing.assert_array_equal(result, np.kron(F, np.eye(2, dtype=int)) @ X)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [1, 100, 10**6])
+def test_memory_begins_on_a_line_of_the_cache(size, dtype):
+    array = cpu._aligned(size, np.dtype(dtype))
+    assert array.shape == (size,)
+    assert array.ctypes.data % 64 == 0
+
+
+@pytest.mark.parametrize("from_the_right", [False, True])
+def test_complex_matrices_as_real_ones(from_the_right):
+    rng = np.random.default_rng(13)
+    F, x = random(rng, (3, 4), np.complex128), random(rng, (4, 2), np.complex128)
+    form = cpu._real_form(F, 2, from_the_right)
+    if from_the_right:
+        result = np.ascontiguousarray(x.T).view(float) @ form
+        np.testing.assert_allclose(result.view(complex), (F @ x).T, rtol=1e-13)
+    else:
+        result = form @ np.concatenate([x.view(float), (1j * x).view(float)])
+        np.testing.assert_allclose(result.view(complex), F @ x, rtol=1e-13)
+
+
 # The plan
 
 
@@ -272,15 +313,7 @@ def test_shrinking_factors_come_first():
 
 
 @pytest.mark.parametrize(
-    ("length", "limit", "piece"),
-    [(4096, 244, 128), (100, 200, 100), (10007, 244, 10007), (7, 3, 7), (96, 61, 48)],
-)
-def test_pieces_divide_their_length(length, limit, piece):
-    assert cpu._piece(length, limit) == piece
-
-
-@pytest.mark.parametrize(
-    ("m", "rows"), [(10, 10), (256, 128), (600, 300), (1000, 500), (2000, 500)]
+    ("m", "rows"), [(10, 10), (256, 128), (600, 300), (1000, 500), (2000, 1000), (4096, 512)]
 )
 def test_large_products_are_shared_evenly(m, rows):
     assert cpu._share(m) == rows

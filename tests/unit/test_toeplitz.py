@@ -9,7 +9,13 @@ import scipy.linalg
 
 import structops as so
 from structops import namespace as ns
-from structops.exceptions import NotPositiveDefiniteError, PropertyError, ShapeMismatchError
+from structops.algorithms.toeplitz import approximate
+from structops.exceptions import (
+    DenseFallbackError,
+    NotPositiveDefiniteError,
+    PropertyError,
+    ShapeMismatchError,
+)
 from structops.kernels.registry import kernel
 from structops.operators import toeplitz as operators
 from structops.operators.fourier import CirculantSection, FourierBasis, SineSection
@@ -403,6 +409,62 @@ def test_determinant_of_a_falsely_claimed_operator_names_the_minor():
     assert error.value.value < 0
 
 
+def test_determinants_beyond_the_recursion_point_to_the_estimate(monkeypatch):
+    from structops.rules import toeplitz as rules
+
+    monkeypatch.setattr(rules, "DETERMINANT_UP_TO", 400)
+    T = so.Toeplitz(by_name("exponential", 500))
+    with pytest.raises(DenseFallbackError, match=r"up to order 400.*5 s at n = 100000.*SLQ"):
+        so.logdet(T, max_dense_elements=10)
+    assert so.logdet(so.Toeplitz(T.c[:400]), max_dense_elements=10) == pytest.approx(
+        np.linalg.slogdet(scipy.linalg.toeplitz(T.c[:400]))[1]
+    )
+    estimate = so.logdet_estimate(T, so.SLQ(probes=100, steps=30), rng=0)
+    exact = np.linalg.slogdet(T.to_dense())[1]
+    assert abs(estimate.value - exact) <= 4 * estimate.standard_error
+
+
+# ---------------------------------------------------------------------- norms
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("m, n", [(1, 1), (1, 4), (4, 1), (3, 5), (6, 2), (7, 7), (150, 140)])
+def test_norms_of_one_level(dtype, m, n):
+    T = so.Toeplitz(draw(m, dtype), draw(n, dtype, 1))
+    dense = T.to_dense()
+    for ord in ("fro", 1, np.inf):
+        assert_close(so.norm(T, ord), np.linalg.norm(dense, ord), f"norm {ord}")
+        assert ns.numpy_dtype(so.norm(T, ord)) == ns.real_dtype(dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(3,), (1, 4), (4, 5), (2, 3, 4)])
+def test_norms_of_more_levels(dtype, shape):
+    T = so.BlockToeplitz(draw(tuple(2 * n - 1 for n in shape), dtype))
+    shifted = 2.0 * T + 3.0 * so.Identity(T.shape[0])
+    for op in (T, shifted):
+        dense = op.to_dense()
+        for ord in ("fro", 1, np.inf):
+            assert_close(so.norm(op, ord), np.linalg.norm(dense, ord), f"norm {ord}")
+
+
+def test_norms_of_a_million_points():
+    n = 10**6
+    T = so.Toeplitz(np.ones(n, np.float32), np.zeros(n, np.float32))  # lower triangle of ones
+    with np.errstate(all="raise"):
+        assert float(so.norm(T, 1)) == n and float(so.norm(T, np.inf)) == n
+    assert float(so.norm(T)) == pytest.approx((n * (n + 1) / 2) ** 0.5, rel=1e-5)
+
+
+@pytest.mark.parametrize("library", ["torch", "array_api_strict"])
+def test_norms_in_other_libraries(library):
+    pytest.importorskip(library, reason=f"{library} is not installed")
+    T = so.BlockToeplitz(draw((5, 7)))
+    for ord in ("fro", 1, np.inf):
+        there = so.norm(T.to_namespace(library), ord)
+        assert_close(float(there), np.linalg.norm(T.to_dense(), ord), f"norm {ord}")
+
+
 # ---------------------------------------------------------------------- a T + c I
 
 
@@ -417,7 +479,7 @@ def test_multiples_of_the_identity_go_into_lag_zero(scalars):
         b = draw(op.shape[0], seed=2)
         dense = a * op.to_dense() + s * np.eye(op.shape[0])
         assert_close(so.solve(shifted, b), np.linalg.solve(dense, b), "solve")
-        assert so.explain(so.solve, shifted).roads()[0] == "identity into lag zero"
+        assert so.explain(so.solve, shifted).roads()[0] == "folded into the lags"
     circulant = a * so.Circulant(c) + s * so.Identity(300)
     dense = a * scipy.linalg.circulant(c) + s * np.eye(300)
     assert_close(so.slogdet(circulant).logabsdet, np.linalg.slogdet(dense)[1], "slogdet")
@@ -552,6 +614,37 @@ def test_large_general_systems_take_gmres(monkeypatch):
     assert backward_error(scipy.linalg.toeplitz(c, r), result.x, b) <= 1e-12
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.complex128])
+@pytest.mark.parametrize("shape", [(600,), (24, 26)])
+def test_large_self_adjoint_systems_take_preconditioned_minres(monkeypatch, shape, dtype):
+    from structops.rules import toeplitz as rules
+
+    monkeypatch.setattr(rules, "LEVINSON_UP_TO", 0)
+    lags = [np.arange(1 - n, n) for n in shape]
+    distance = np.sqrt(sum(np.ix_(*(k**2 for k in lags)), 0.0))
+    t = np.exp(-distance) - 1.5 * (distance == 0)  # eigenvalues of both signs
+    t = t.astype(dtype)
+    if dtype == np.complex128:
+        t = t * np.exp(0.3j * lags[-1])
+    T = so.BlockToeplitz(t)
+    b = draw(T.shape[0], dtype)
+    result = so.linear_solve(T, b, max_dense_elements=0)
+    assert result.diagnostics.method == "minres, modulus of T. Chan circulant"
+    plain = so.linear_solve(T, b, so.MINRES(rtol=1e-12, criterion="backward"))
+    assert result.diagnostics.iterations < plain.diagnostics.iterations
+    assert backward_error(T.to_dense(), result.x, b) <= 1e-11
+
+
+def test_large_general_systems_of_more_levels_take_gmres():
+    t = draw((31, 33)) / np.outer(1 + np.arange(-15, 16) ** 2, 1 + np.arange(-16, 17) ** 2)
+    t[15, 16] = 12
+    T = so.BlockToeplitz(t)
+    b = draw(T.shape[0])
+    result = so.linear_solve(T, b, max_dense_elements=0)
+    assert result.diagnostics.method == "gmres, T. Chan circulant preconditioner"
+    assert backward_error(T.to_dense(), result.x, b) <= 1e-12
+
+
 def test_symbols_that_defeat_preconditioners_fall_back_on_levinson_or_lu():
     n = 400
     c, b = by_name("theta^4", n), draw(n)
@@ -614,15 +707,19 @@ def test_multilevel_chan_is_the_nearest_circulant():
 
 
 ITERATIONS = {  # published counts for n = 256, 1024, 4096; None where one is not definite
+    ("|theta|^1.5", "none"): (216, 625, 1777),
     ("|theta|^1.5", "strang"): (10, 11, 12),
     ("|theta|^1.5", "chan"): (17, 22, 28),
     ("|theta|^1.5", "tau"): (7, 8, 8),
+    ("theta^2", "none"): (362, 1547, 2000),
     ("theta^2", "strang"): (None, None, None),
     ("theta^2", "chan"): (27, 44, 79),
     ("theta^2", "tau"): (7, 7, 7),
+    ("gauss", "none"): (236, 306, 309),
     ("gauss", "strang"): (10, 10, 10),
     ("gauss", "chan"): (14, 11, 11),
     ("gauss", "tau"): (6, 5, 5),
+    ("theta^4", "none"): (2000, 2000, 2000),
     ("theta^4", "tau"): (None, None, None),
     ("theta^4", "strang"): (None, None, None),
 }
@@ -637,12 +734,53 @@ def test_iteration_counts(name, kind, column):
         with pytest.raises(NotPositiveDefiniteError, match="use kind='auto'"):
             so.preconditioners.circulant(T, kind)
         return
-    counts = []
-    for M in (so.preconditioners.circulant(T, kind), so.preconditioners.circulant(T)):
-        algorithm = so.CG(rtol=1e-8, preconditioner=M)
-        counts.append(so.linear_solve(T, draw(n), algorithm).diagnostics.iterations)
-    assert abs(counts[0] - expected) <= 2
-    assert counts[1] <= max(counts[0], 9)
+    M = None if kind == "none" else so.preconditioners.circulant(T, kind)
+    count = iterations(T, M)
+    # rounding moves the many steps without a preconditioner by up to two in a hundred
+    assert abs(count - expected) <= (2 if M is not None else max(2, 0.025 * expected))
+    if M is not None:
+        assert iterations(T, so.preconditioners.circulant(T)) <= max(count, 9)
+
+
+def iterations(T, M):
+    algorithm = so.CG(rtol=1e-8, maxiter=2000, preconditioner=M)
+    return so.linear_solve(T, draw(T.shape[0]), algorithm).diagnostics.iterations
+
+
+# eigenvalues that are not positive, and the counts of a recurrence that does not look at them
+REFUSED = {
+    ("theta^2", "strang"): ((1, 1, 1), (9, 9, 10)),
+    ("theta^4", "strang"): ((2, 2, 3), None),  # the counts of these are made by rounding
+    ("theta^4", "tau"): ((6, 12, 25), None),
+}
+
+
+@pytest.mark.parametrize("column", [0, 1, 2])
+@pytest.mark.parametrize("name, kind", list(REFUSED))
+def test_refused_preconditioners_are_the_published_ones(name, kind, column):
+    n = 256 * 4**column
+    T = so.Toeplitz(by_name(name, n))
+    near = approximate(T, kind)
+    negative, counts = REFUSED[name, kind]
+    assert np.sum(near.spectrum <= 0) == negative[column]
+    assert not near.is_positive
+    if counts is not None:
+        M = near.inverse(1.0 / near.spectrum)
+        assert abs(textbook_pcg(T, draw(n), M) - counts[column]) <= 2
+
+
+def textbook_pcg(T, b, M):
+    """Steps of the plain recurrence to a residual of 1e-8."""
+    r, p, rho = b, np.zeros_like(b), 1.0
+    for step in range(1, 2001):
+        z = M @ r
+        rho, previous = r @ z, rho
+        p = z + rho / previous * p
+        q = T @ p
+        r = r - rho / (p @ q) * q
+        if np.linalg.norm(r) <= 1e-8 * np.linalg.norm(b):
+            return step
+    return 2000
 
 
 def test_preconditioner_of_sums_and_multiples():

@@ -2,31 +2,31 @@
 
 ``(F_1 ⊗ ... ⊗ F_d) X`` multiplies axis i of X, seen as an array (n_1, ..., n_d, K), by F_i. Done
 one factor after the other, as the reference does it, every product streams the whole array through
-memory, and for factors below 64 x 64 memory is what takes the time. Three ideas cure that:
+memory, and for factors below 64 x 64 memory is what takes the time. Four ideas cure that:
 
 * *Passes.* Adjacent factors form groups. One pass over memory applies a whole group: it cuts the
   array into tiles, multiplies a tile by all factors of the group while it lies in cache, and
   writes it back; in place from the second pass on, where the shapes allow it, because touching a
   fresh page costs more than the arithmetic of a small factor. The threads of
   :mod:`structops.parallel` share the tiles; what a tile is depends on the problem only.
+* *Compiled tiles.* The products of a tile are one call of compiled code, in
+  :mod:`structops.kernels.cpu.kronecker_tiles`: BLAS takes longer to begin than an 8 x 8 matrix
+  takes to multiply. What it writes begins on a line of the cache.
 * *Fusing.* A product with a 4 x 4 matrix is bound by loads and stores, so 4 ⊗ 4 is multiplied out
   to 16 x 16 first, and so on while a cost model says that it pays. Two or three columns are fused
   with the last factor for the same reason, as F_d ⊗ I.
 * *Shapes.* Every product is a stack of F times (n, width) matrices, or of (rows, n) matrices times
-  F transposed for the last axis of a single column, cut where BLAS is fastest. Nothing is
-  transposed in memory. Real factors see a complex array as a real one with twice the columns.
+  F transposed for the last axis of a single column. Nothing is transposed in memory. Real factors
+  see a complex array as a real one with twice the columns.
 
 A factor large enough to keep BLAS at its peak is a pass of its own, shared out by rows: on a busy
-machine BLAS's own threads wait for one another. Small products skip all this. Nothing is compiled:
-with OpenBLAS's AVX-512 kernels, a Numba product unrolled 4 x 4 won at 4 x 4 only, which is fused.
+machine BLAS's own threads wait for one another. Small products skip all this, and Numba with it.
 """
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -49,8 +49,11 @@ _LARGE = 2**16
 _WIDE = 128
 # With n K^2 up to this, an n x n factor and K columns are multiplied as one matrix F ⊗ I.
 _SHORT = 200
-# Multiply-adds of the largest product that OpenBLAS does without packing its operands first.
-_UNPACKED = 10**6
+# Flops of a pass that takes less time than waking a thread, and of a chunk worth handing out.
+_SERIAL = 10**7
+_CHUNK = 2 * 10**6
+# Bytes of a line of the cache.
+_LINE = 64
 
 
 def kron_apply(factors: Sequence[Factor], X: np.ndarray) -> np.ndarray:
@@ -81,6 +84,8 @@ def kron_apply(factors: Sequence[Factor], X: np.ndarray) -> np.ndarray:
     if not matrices:
         return X.copy()
     dtype = np.result_type(X, *matrices)
+    if dtype.char not in "fdFD":
+        return _one_by_one(factors, X)
     X = np.ascontiguousarray(X, dtype=dtype)
     if dtype.kind == "c" and all(F.dtype.kind != "c" for F in matrices):
         return _in_passes(factors, X.view(X.real.dtype)).view(dtype)
@@ -239,12 +244,15 @@ def _large_pass(F: np.ndarray, x: np.ndarray, before: int, after: int) -> np.nda
     """Multiply the middle axis of x, (before, n, after) in memory, by a large matrix."""
     m, n = F.shape
     x = x.reshape(before, n, after)
-    y = np.empty((before, m, after), dtype=x.dtype)
+    y = _aligned(before * m * after, x.dtype).reshape(before, m, after)
 
     def multiply_by_rows(start: int, stop: int) -> None:
         np.matmul(F[start:stop], x, out=y[:, start:stop])
 
     def multiply_slabs(start: int, stop: int) -> None:
+        if after == 1:
+            np.matmul(x[start:stop, :, 0], F.T, out=y[start:stop, :, 0])
+            return
         rows = x[start:stop].swapaxes(1, 2).reshape((stop - start) * after, n)
         y[start:stop] = np.matmul(rows, F.T).reshape(stop - start, after, m).swapaxes(1, 2)
 
@@ -257,8 +265,8 @@ def _large_pass(F: np.ndarray, x: np.ndarray, before: int, after: int) -> np.nda
 
 
 def _share(length: int) -> int:
-    """Size of each of 2, 4, 8, ... parts: even work for threads, in products 256 long or more."""
-    parts = 1 if length < 256 else max(2, 1 << (length // 256).bit_length() - 1)
+    """Size of each of 2, 4, 8, ... parts: even work for threads, in products BLAS does not mind."""
+    parts = 1 if length < 256 else 1 << max(1, (length // 512).bit_length() - 1)
     return -(-length // parts)
 
 
@@ -266,44 +274,61 @@ def _tiled_pass(
     factors: Sequence[Factor], x: np.ndarray, before: int, after: int, overwrite: bool
 ) -> np.ndarray:
     """Apply adjacent factors to the axes between ``before`` and ``after``, tile by tile."""
+    # Numba and what it has compiled take a moment to load: not before there is use for them.
+    from structops.kernels.cpu.kronecker_tiles import WIDTH, multiply_tiles
+
     shapes = [_shape(F) for F in factors]
     rows = math.prod(m for m, _ in shapes)
     columns = math.prod(n for _, n in shapes)
     span = math.prod(map(max, shapes))
     in_place = overwrite and rows == columns
-    x = x.reshape(before, columns, after)
-    y = x if in_place else np.empty((before, rows, after), dtype=x.dtype)
+    y = x if in_place else _aligned(before * rows * after, x.dtype)
+    products = _products(factors)
+    real = x.real.dtype
+    item = x.itemsize // real.itemsize  # real numbers in a number
+    matrices, plan = _as_table(products, item, after, real)
 
     # A tile is some indices before, all of the factors' axes, and some indices after.
-    # One product alone gains nothing from the cache, and BLAS likes it wide.
-    tile_bytes = _TILE if len(factors) > 1 else 2 * _TILE
+    # One product alone gains nothing from the cache.
+    tile_bytes = _TILE if len(products) > 1 else 2 * _TILE
     room = max(1, tile_bytes // (span * x.itemsize))
     tile_after = after if after <= room else min(after, max(_PIECE, room // _PIECE * _PIECE))
-    tile_before = max(1, room // after)
-    tiles_across = -(-after // tile_after)
-    n_tiles = -(-before // tile_before) * tiles_across
-    products = _products(factors)
-    spare: defaultdict[tuple[int, int], list[_Tile]] = defaultdict(list)
+    tile_before = min(before, max(1, room // after))
+    n_tiles = -(-before // tile_before) * -(-after // tile_after)
+    copy_back = in_place and len(products) == 1
+    geometry = (
+        *(before, columns, rows, after * item),
+        *(tile_before, tile_after * item, item, int(copy_back)),
+    )
+    deepest = item * max(product.F.shape[1] for product in products)
+    sizes = [deepest * WIDTH // real.itemsize, *[tile_before * span * tile_after * item] * 2]
+    addresses = x.ctypes.data, y.ctypes.data
+    spare: list[list[np.ndarray]] = []
 
-    def multiply_tiles(start: int, stop: int) -> None:
-        for k in range(start, stop):
-            i, j = k // tiles_across * tile_before, k % tiles_across * tile_after
-            part = np.s_[i : i + tile_before, :, j : j + tile_after]
-            source, target = x[part], y[part]
-            shape = (source.shape[0], source.shape[2])
-            try:
-                tile = spare[shape].pop()  # no two threads get the same one
-            except IndexError:
-                tile = _Tile(products, shape, tiles_across == 1, in_place, x.dtype)
-            tile.multiply(source, target)
-            spare[shape].append(tile)
+    def multiply(start: int, stop: int) -> None:
+        try:
+            scratch = spare.pop()  # no two threads get the same one
+        except IndexError:
+            scratch = [_aligned(size, real) for size in sizes]
+        multiply_tiles(*addresses, matrices, plan, geometry, start, stop, *scratch)
+        spare.append(scratch)
 
-    if n_tiles == 1:
-        multiply_tiles(0, 1)
-    else:
-        with blas_guard():
-            map_chunks(multiply_tiles, n_tiles, 1)
+    flops = 2 * item**2 * before * after * span * sum(min(p.F.shape) for p in products)
+    chunk = n_tiles if flops < _SERIAL else max(1, n_tiles * _CHUNK // flops)
+    map_chunks(multiply, n_tiles, chunk)
     return y
+
+
+def _aligned(size: int, dtype: np.dtype) -> np.ndarray:
+    """Empty array that begins on a line of the cache.
+
+    NumPy's begin 16 bytes after one when they are large, and every vector that is read or written
+    then straddles two lines: products of small matrices take twice as long.
+    """
+    line = _LINE // dtype.itemsize
+    buffer = np.empty(size + line, dtype=dtype)
+    start = -(buffer.ctypes.data // dtype.itemsize) % line
+    return buffer[start : start + size]
 
 
 class _Product(NamedTuple):
@@ -326,74 +351,34 @@ def _products(factors: Sequence[Factor]) -> list[_Product]:
     return products
 
 
-class _Tile:
-    """The products of tiles (b, columns, c) -> (b, rows, c) of one shape (b, c).
+def _as_table(
+    products: Sequence[_Product], item: int, after: int, real: np.dtype
+) -> tuple[np.ndarray, np.ndarray]:
+    """Matrices and plan of a group, as ``multiply_tiles`` takes them."""
+    forms = [_real_form(p.F, item, p.after * after == 1) for p in products]
+    matrices = _aligned(sum(form.size for form in forms), real)
+    plan = np.empty((len(products), 5), dtype=np.int64)
+    offset = 0
+    for row, form, (F, *sizes) in zip(plan, forms, products, strict=True):
+        matrices[offset : offset + form.size] = form.ravel()
+        row[:] = offset, *F.shape, *sizes
+        offset += form.size
+    return matrices, plan
 
-    The first product reads the source, the last one writes the target (the source itself if
-    ``in_place``), those between go to and fro between two rows of scratch memory. Their views are
-    made once: reshaping takes as long as a small product. Without ``whole_rows``, a tile's rows of
-    c numbers are cut out of longer ones.
+
+def _real_form(F: np.ndarray, item: int, from_the_right: bool) -> np.ndarray:
+    """The real matrix that does to pairs of real numbers what F does to complex ones.
+
+    From the left it is [Re F, Im F], which multiplies [x; i x]; from the right it multiplies rows
+    of real and imaginary parts in turn, and is transposed.
     """
-
-    def __init__(
-        self,
-        products: list[_Product],
-        shape: tuple[int, int],
-        whole_rows: bool,
-        in_place: bool,
-        dtype: np.dtype,
-    ) -> None:
-        last = len(products) - 1
-        calls = [_call(p, *shape, whole_rows or 0 < k < last) for k, p in enumerate(products)]
-        self._source_shape = calls[0][1]
-        self._last, _, self._target_shape = calls[last]
-        self._copy_back = in_place and last == 0
-        if self._copy_back:
-            calls.append((self._last, self._target_shape, self._target_shape))
-
-        sizes = [math.prod(out_shape) for _, _, out_shape in calls[:-1]]
-        scratch = np.empty((2, max(sizes, default=0)), dtype=dtype)
-        self._inner = []
-        for k, size in enumerate(sizes):
-            row, (F, _, out_shape), (_, next_shape, _) = scratch[k % 2, :size], *calls[k : k + 2]
-            self._inner.append((F, _columns(row, out_shape), _columns(row, next_shape)))
-
-    def multiply(self, source: np.ndarray, target: np.ndarray) -> None:
-        tile = _columns(source, self._source_shape)
-        for F, out, following in self._inner:
-            np.matmul(F, tile, out=out)
-            tile = following
-        out = _columns(target, self._target_shape)
-        if self._copy_back:
-            np.copyto(out, tile)
-        else:
-            np.matmul(self._last, tile, out=out)
-
-
-def _call(
-    product: _Product, b: int, c: int, whole_rows: bool
-) -> tuple[np.ndarray, tuple[int, ...], tuple[int, ...]]:
-    """The matrix, and the shapes in which :func:`_columns` shows its operand and its result."""
-    F, before, after = product
+    if item == 1:
+        return F.T if from_the_right else F
+    if not from_the_right:
+        return np.concatenate([F.real, F.imag], axis=1)
     m, n = F.shape
-    before *= b
-    limit = _UNPACKED // F.size
-    if after * c == 1:  # BLAS sees rows times the transposed matrix: lay that out by rows
-        width = _piece(before, limit)
-        stack = before // width
-        return np.asfortranarray(F), (stack, width, n), (stack, width, m)
-    width = _piece(after * c, limit) if whole_rows else c
-    stack = after * c // width
-    return np.ascontiguousarray(F), (before, n, stack, width), (before, m, stack, width)
-
-
-def _columns(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """View an array as a stack of matrices whose columns a factor multiplies."""
-    return array.reshape(shape).swapaxes(1, 2)
-
-
-@lru_cache(maxsize=1024)
-def _piece(length: int, limit: int) -> int:
-    """The largest divisor of ``length`` up to ``limit``; ``length`` itself if that is too small."""
-    divisors = (d for d in range(min(length, limit), _PIECE - 1, -1) if length % d == 0)
-    return next(divisors, length)
+    form = np.empty((n, 2, m, 2), dtype=F.real.dtype)
+    form[:, 0, :, 0] = form[:, 1, :, 1] = F.real.T
+    form[:, 0, :, 1] = F.imag.T
+    form[:, 1, :, 0] = -F.imag.T
+    return form.reshape(2 * n, 2 * m)
