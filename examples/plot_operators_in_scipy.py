@@ -3,18 +3,21 @@ A photograph restored by SciPy's solvers
 ========================================
 
 An operator of structops is a SciPy ``LinearOperator``. Here a blurred, noisy photograph is restored
-by `scipy.sparse.linalg`: the blur, the smoothness penalty and the preconditioner are operators of a few hundred kilobytes that stand for matrices of 37 gigabytes.
+by `scipy.sparse.linalg`: the blur, the smoothness penalty and the preconditioner are operators of
+a few hundred kilobytes that stand for matrices of 37 gigabytes.
 """
 
 # %%
 # The data
 # --------
 # A photograph that comes with scikit-learn, in grey and between 0 and 1. The camera blurs it: each
-# pixel becomes a weighted mean of its surroundings, with Gaussian weights in both directions. It adds noise, and outside its frame all is dark.
+# pixel becomes a weighted mean of its surroundings, with Gaussian weights in both directions. It
+# adds noise, and outside its frame all is dark.
 
 import sys
 import time
 
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import scipy.sparse.linalg as spla
@@ -140,9 +143,15 @@ for axis, (title, picture) in zip(axes.flat, pictures.items(), strict=False):
     axis.set_title(title)
     axis.axis("off")
 for name, residuals in history.items():
-    axes[1, 1].semilogy(residuals, "--" if "preconditioned" in name else "-", label=name)
+    style = ".--" if "preconditioned" in name else "-"
+    axes[1, 1].semilogy(np.arange(1, len(residuals) + 1), residuals, style, label=name)
 axes[1, 1].set_xlabel("step")
 axes[1, 1].set_ylabel("relative residual")
 axes[1, 1].set_title("SciPy's solvers on the normal equations")
 axes[1, 1].legend()
-plt.show()
+
+if matplotlib.get_backend().lower() == "agg" and "sphinx_gallery" not in sys.modules:
+    figure.savefig("operators_in_scipy.png", dpi=110)
+    print("figure saved as operators_in_scipy.png")
+else:
+    plt.show()

@@ -11,13 +11,13 @@ from structops.linalg import dispatch
 
 _HEAD = """# What each structure answers
 
-Written from the registered rules when this documentation is built. A dot in the first table says that a
-rule answers the question for that operator; for the others the policy of the question decides (dense
-below the budget, else an iteration or an error that names the ways on). Sums, products and other
-composites are in the second table. `structops.explain` shows the road for one operator.
+Written from the registered rules when this documentation is built. A dot in the first table says
+that a rule answers the question for that operator; for the others the policy of the question
+decides (dense below the budget, else an iteration or an error that names the ways on). Sums,
+products and other composites are in the second table. `structops.explain` shows the road for one
+operator.
 
 """
-_SHORT = {"linear_solve": "solve", "logdet": "slogdet"}
 
 
 def write(path: Path) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from structops.exceptions import NotPositiveDefiniteError
 from structops.kernels.registry import kernel
+from structops.operators.state_space import discretize, steps
 
 # Entries of the transitions of one chunk, 128 KiB: with what else a step needs they stay in the
 # second-level cache.
@@ -62,20 +63,6 @@ class Smoothed:
     variance: np.ndarray
     alpha: np.ndarray
     inverse_diagonal: np.ndarray
-
-
-def steps(t: np.ndarray) -> np.ndarray:
-    """Time steps between sorted times, the first 0: shape (n,)."""
-    return np.diff(t, prepend=t[:1])
-
-
-def discretize(model: Any, dt: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """``model.discretize``, once for all steps where they are equal (the first may differ)."""
-    if dt.size > 2 and dt[1] == dt[-1] and np.all(dt[1:] == dt[1]):
-        A, Q = model.discretize(np.ascontiguousarray(dt[:2]))
-        index = np.minimum(np.arange(dt.size), 1)
-        return A[index], Q[index]
-    return model.discretize(dt)
 
 
 def kalman_nll(model: Any, t: np.ndarray, y: np.ndarray, noise: np.ndarray) -> float:

@@ -86,14 +86,27 @@ def shift(op: Sum, w: Any) -> Any:
 @rule(
     "expm",
     Sum[LinearOperator, ScaledIdentity],
-    when=lambda op: has_rule("expm", scale(op.terms[0], op.coefficients[0])),
-    asks=lambda op: [("expm", scale(op.terms[0], op.coefficients[0]))],
+    when=lambda op: _is_moderate(_shift_of(op)) and has_rule("expm", _unshifted(op)),
+    asks=lambda op: [("expm", _unshifted(op))],
 )
 def shifted_expm(op: Sum) -> LinearOperator:
     """exp(A + c I) = exp(c) exp(A)."""
-    c = times(op.coefficients[1], op.terms[1].scalar)
+    c = _shift_of(op)
     exp = ns.array_namespace(c).exp(c) if ns.is_array(c) else np.exp(c).item()
-    return scale(expm(scale(op.terms[0], op.coefficients[0])), exp)
+    return scale(expm(_unshifted(op)), exp)
+
+
+def _shift_of(op: Sum) -> Any:
+    return times(op.coefficients[1], op.terms[1].scalar)
+
+
+def _unshifted(op: Sum) -> LinearOperator:
+    return scale(op.terms[0], op.coefficients[0])
+
+
+def _is_moderate(c: Any) -> bool:
+    """exp(c) neither overflows nor vanishes apart from exp(A), not even in single precision."""
+    return abs(ns.detached_value(c)) < 40
 
 
 @rule(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 import structops as so
+from structops.operators.algebra import Product, Scaled
 from tests.registry.core import (
     WEAK,
     Draw,
@@ -241,3 +242,18 @@ def khatri_rao_of_one(d: Draw) -> tuple:
 def khatri_rao_without_columns(d: Draw) -> tuple:
     A, B = d.numbers(2, 0), d.numbers(3, 0)
     return so.KhatriRao(d.own(A), d.own(B)), np.zeros((6, 0), d.dtype)
+
+
+@variant(Scaled)
+def scaled_kronecker_sum(d: Draw) -> tuple:
+    A, B = d.positive(2), d.positive(3)
+    total = so.KroneckerSum(d.dense(A, so.POSITIVE_DEFINITE), d.dense(B, so.POSITIVE_DEFINITE))
+    return 0.5 * total, 0.5 * kron_sum(A, B)
+
+
+@variant(Product)
+def khatri_rao_gram(d: Draw) -> tuple:
+    A, B = d.invertible(4)[:, :3].copy(), d.invertible(4)[:, :3].copy()
+    K = so.KhatriRao(d.own(A), d.own(B))
+    dense = (A[:, None, :] * B[None, :, :]).reshape(16, 3)
+    return K.H @ K, dense.conj().T @ dense

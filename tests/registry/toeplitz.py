@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 import structops as so
+from structops.operators.algebra import Scaled, Sum
 from structops.operators.fourier import CirculantSection, FourierBasis, SineSection
 from structops.operators.toeplitz import ToeplitzInverse
 from tests.registry.core import (
@@ -278,3 +279,33 @@ def sine_section(d: Draw) -> tuple:
     j = np.arange(1, N + 1)
     basis = np.sqrt(2 / (N + 1)) * np.sin(np.pi * np.outer(j, j) / (N + 1))
     return SineSection(d.own(s), n), (basis * s @ basis)[:n, :n]
+
+
+@variant(so.BlockToeplitz)
+def block_toeplitz_hermitian_indefinite(d: Draw) -> tuple:
+    """Neighbours along the second axis are coupled by 3: eigenvalues are near 3 and -3."""
+    t = d.numbers(3, 3) / 40
+    t = (t + np.conj(t[::-1, ::-1])) / 2
+    t[1] += np.array([3, 0.5, 3])
+    t = t.astype(d.dtype)
+    return so.declare(so.BlockToeplitz(d.own(t)), so.SELF_ADJOINT), block_toeplitz_matrix(t)
+
+
+def _definite_circulant(d: Draw) -> tuple:
+    c = d.numbers(6)
+    c = (c + np.conj(np.roll(c[::-1], 1))) / 12  # c[-k] is the conjugate of c[k]
+    c[0] = 3
+    c = c.astype(d.dtype)
+    return so.declare(so.Circulant(d.own(c)), so.POSITIVE_DEFINITE), circulant_matrix(c)
+
+
+@variant(Scaled)
+def scaled_circulant_definite(d: Draw) -> tuple:
+    op, dense = _definite_circulant(d)
+    return 0.5 * op, 0.5 * dense
+
+
+@variant(Sum)
+def sum_circulant_definite_plus_shift(d: Draw) -> tuple:
+    op, dense = _definite_circulant(d)
+    return op + 0.5 * so.Identity(6), dense + 0.5 * np.eye(6)

@@ -74,6 +74,7 @@ def _blocks(typingctx, count, A, dA, lda, B, dB, ldb, C, dC, ldc, depth, rows, p
     )
 
     def codegen(context, builder, sig, args):
+        vector = ir.VectorType(context.get_data_type(A.dtype), lanes)
         rows = args[-2]
         end = builder.append_basic_block("end")
         switch = builder.switch(rows, end)
@@ -81,7 +82,7 @@ def _blocks(typingctx, count, A, dA, lda, B, dB, ldb, C, dC, ldc, depth, rows, p
             case = builder.append_basic_block(f"rows{r}")
             switch.add_case(ir.Constant(rows.type, r), case)
             builder.position_at_end(case)
-            _emit_blocks(builder, *args[:-2], r, lanes, item)
+            _emit_blocks(builder, vector, *args[:-2], r, item)
             builder.branch(end)
         builder.position_at_end(end)
         return context.get_dummy_value()
@@ -89,10 +90,9 @@ def _blocks(typingctx, count, A, dA, lda, B, dB, ldb, C, dC, ldc, depth, rows, p
     return signature, codegen
 
 
-def _emit_blocks(builder, count, a, da, lda, b, db, ldb, c, dc, ldc, depth, rows, lanes, item):
-    """LLVM code of the loop over blocks, for one number of rows and lanes."""
+def _emit_blocks(builder, vector, count, a, da, lda, b, db, ldb, c, dc, ldc, depth, rows, item):
+    """LLVM code of the loop over blocks, for one number of rows and one kind of vector."""
     integer = depth.type
-    vector = ir.VectorType(a.type.pointee, lanes)
     begin = builder.block
     block, loop, store, end = map(builder.append_basic_block, ("block", "loop", "store", "end"))
 
@@ -145,7 +145,7 @@ def _copy_stripe(typingctx, count, source, ds, target, dt):
 
     def codegen(context, builder, sig, args):
         count, source, ds, target, dt = args
-        vector = ir.VectorType(source.type.pointee, lanes).as_pointer()
+        vector = ir.VectorType(context.get_data_type(sig.args[1].dtype), lanes).as_pointer()
         item = sig.args[1].dtype.bitwidth // 8
         with cgutils.for_range(builder, count) as loop:
             piece = builder.gep(source, [builder.mul(loop.index, ds)])
