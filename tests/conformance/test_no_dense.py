@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.linalg
+import scipy.sparse
 
 import structops as so
 from structops.exceptions import (
@@ -225,3 +227,70 @@ def test_restricted_grid_of_a_million() -> None:
         assert so.diagonal(op).shape == x.shape
     with pytest.raises(DenseFallbackError, match="logdet_estimate"):
         so.logdet(op)
+
+
+def decaying(n: int) -> np.ndarray:
+    """First column of a positive definite Toeplitz matrix."""
+    c = np.zeros(n)
+    c[:40] = 0.5 ** np.arange(40.0)
+    c[0] = 1.5
+    return c
+
+
+def definite(op: so.LinearOperator) -> so.LinearOperator:
+    return so.declare(op, so.POSITIVE_DEFINITE)
+
+
+def small_factor() -> so.LinearOperator:
+    return definite(so.Dense(scipy.linalg.toeplitz(decaying(100))))
+
+
+def even(c: np.ndarray) -> np.ndarray:
+    """First column of a symmetric circulant."""
+    return 0.5 * (c + np.roll(c[::-1], 1))
+
+
+def tridiagonal(n: int) -> scipy.sparse.dia_array:
+    ones = np.ones(n)
+    return scipy.sparse.dia_array(([-ones, 2.5 * ones, -ones], [-1, 0, 1]), shape=(n, n))
+
+
+#: Positive definite operators of order a million.
+LARGE = {
+    "diagonal": lambda: so.Diagonal(np.linspace(1, 2, MILLION)),
+    "circulant": lambda: definite(so.Circulant(even(decaying(MILLION)))),
+    "block circulant": lambda: definite(
+        so.BlockCirculant(np.outer(even(decaying(1000)), even(decaying(1000))))
+    ),
+    "toeplitz": lambda: definite(so.Toeplitz(decaying(MILLION))),
+    "kronecker product": lambda: so.KroneckerProduct(*(small_factor(),) * 3),
+    "kronecker plus shift": lambda: (
+        so.KroneckerProduct(*(small_factor(),) * 3) + 0.1 * so.Identity(MILLION)
+    ),
+    "kronecker sum": lambda: so.KroneckerSum(*(small_factor(),) * 3),
+    "low rank plus diagonal": lambda: (
+        so.LowRank(np.ones((MILLION, 2)) / 1000) + so.Diagonal(np.linspace(1, 2, MILLION))
+    ),
+    "block diagonal": lambda: so.BlockDiagonal(
+        definite(so.Toeplitz(decaying(MILLION // 2))),
+        so.Diagonal(np.linspace(1, 2, MILLION // 2)),
+    ),
+    "sparse": lambda: definite(so.Sparse(tridiagonal(MILLION))),
+}
+#: Without the questions whose answers need an iteration of unknown length at this size.
+ASKED = tuple(q for q in QUESTIONS if q not in ("linear_solve", "logdet", "cond"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("question", ASKED)
+@pytest.mark.parametrize("name", LARGE)
+def test_a_million(name: str, question: str) -> None:
+    """Each question takes memory of the order of some vectors, or refuses."""
+    op = LARGE[name]()
+    op @ np.ones(MILLION)
+    with at_most(100):
+        try:
+            answer = ask(question, op)
+        except DenseFallbackError:
+            return
+        del answer
