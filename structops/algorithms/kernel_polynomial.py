@@ -54,7 +54,7 @@ class KernelPolynomial(StochasticEstimator, SpectralDensityEstimator):
     Notes
     -----
     The moments zᴴ T_k(A) z follow from the three-term recurrence; as 2 T_j T_k = T_{j+k} +
-    T_{|j-k|}, degree/2 products suffice. Memory: four vectors for each probe. The interval comes
+    ``T_|j-k|``, degree/2 products suffice. Memory: four vectors for each probe. The interval comes
     from `structops.algorithms.extremes.extreme_eigenvalues`; if the moments show that an
     eigenvalue lies outside, it is widened and they are computed anew.
 

@@ -154,8 +154,8 @@ class Hutchinson(StochasticEstimator, TraceEstimator, DiagonalEstimator):
     Notes
     -----
     For signs z the variance of one sample of the trace is 2 (‖H‖_F² − Σ Hᵢᵢ²) with H the
-    symmetric part of A (real A), and that of entry i of the diagonal is Σ_{j≠i} |Aᵢⱼ|²: diagonal
-    matrices are exact.
+    symmetric part of A (real A), and that of entry i of the diagonal is the sum of ``|Aᵢⱼ|²`` over
+    j ≠ i: diagonal matrices are exact.
 
     The diagonal is Σ z ∘ Az / Σ z ∘ z, entry by entry over all probes [2]_. For normal probes
     this is a ratio of means, whose bias is of the order of 1/probes times its standard error.

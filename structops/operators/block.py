@@ -25,7 +25,7 @@ from structops.validation import data_is_trusted
 
 
 class BlockDiagonal(LinearOperator):
-    """Block-diagonal matrix ``diag(A_1, ..., A_k)``; blocks may be rectangular.
+    """Block-diagonal matrix ``diag(A_1, ⋯, A_k)``; blocks may be rectangular.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ class BlockDiagonal(LinearOperator):
 
 
 class BlockRow(LinearOperator):
-    """Operators side by side, ``[A_1 A_2 ... A_k]``.
+    """Operators side by side, ``[A_1 A_2 ⋯ A_k]``.
 
     Parameters
     ----------

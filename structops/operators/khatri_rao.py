@@ -14,7 +14,7 @@ from structops.validation import as_array
 
 
 class KhatriRao(LinearOperator):
-    """Khatri-Rao product ``A_1 ⊙ ... ⊙ A_d``: column r is ``A_1[:, r] ⊗ ... ⊗ A_d[:, r]``.
+    """Khatri-Rao product ``A_1 ⊙ ⋯ ⊙ A_d``: column r is ``A_1[:, r] ⊗ ⋯ ⊗ A_d[:, r]``.
 
     Parameters
     ----------
