@@ -234,6 +234,10 @@ class Road:
     def __call__(self, *arguments: Any) -> Any:
         return self.function(self.op, *arguments)
 
+    def then(self, name: str, function: Callable[..., Any], op: LinearOperator) -> Road:
+        """A road to something else that starts with this one; named ``"name, this one"``."""
+        return Road(f"{name}, {self.name}", function, op, self.cost, lambda _: self.sub_questions())
+
     def sub_questions(self) -> tuple[tuple[str, LinearOperator], ...]:
         """The questions the road will ask in turn."""
         return () if self.asks is None else tuple(self.asks(self.op))

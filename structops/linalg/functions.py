@@ -252,13 +252,7 @@ def _eigh_road(A: LinearOperator, function: Callable[..., LinearOperator]) -> Ro
     """``function(eigendecomposition, ...)`` where that is cheap or may be dense."""
     eigen = find_rule("eigh", A)
     if eigen is not None:
-        return Road(
-            f"eigenvalues, {eigen.name}",
-            lambda op, *arguments: function(eigen(), *arguments),
-            A,
-            eigen.cost,
-            lambda op: eigen.sub_questions(),
-        )
+        return eigen.then("eigenvalues", lambda op, *arguments: function(eigen(), *arguments), A)
     if fits_dense(A):
         return Road(
             "dense eigenvalues", lambda op, *args: function(dense_eigh(op), *args), A, "n^3"
@@ -301,13 +295,7 @@ def _lanczos_root(A: LinearOperator) -> Road:
 def _sqrt_factor_policy(A: LinearOperator) -> Road:
     triangular = find_rule("cholesky", A) if A.properties & POSITIVE_DEFINITE else None
     if triangular is not None:
-        return Road(
-            f"cholesky, {triangular.name}",
-            lambda op: triangular(),
-            A,
-            triangular.cost,
-            lambda op: triangular.sub_questions(),
-        )
+        return triangular.then("cholesky", lambda op: triangular(), A)
     if find_rule("eigh", A) is None and fits_dense(A) and A.properties & POSITIVE_DEFINITE:
         return Road("dense cholesky", dense_cholesky, A, "n^3")
     return _eigh_road(A, half_root_of_eigh) or _lanczos_root(A)

@@ -153,13 +153,7 @@ def _inverse_policy(A: LinearOperator) -> Road:
         return Road("adjoint", lambda op: op.H, A, "1")
     factorisation = find_rule("factorize", A)
     if factorisation is not None:
-        return Road(
-            f"factorize, {factorisation.name}",
-            Inverse,
-            A,
-            factorisation.cost,
-            lambda op: factorisation.sub_questions(),
-        )
+        return factorisation.then("factorize", Inverse, A)
     if find_rule("solve", A) is None and fits_dense(A):
         return Road("factorize, dense", Inverse, A, "n^3")
     return Road("solve for each product", Inverse, A, "", lambda op: [("solve", op)])

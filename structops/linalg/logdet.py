@@ -90,13 +90,7 @@ def logdet(A: Any, *, max_dense_elements: int | None = None) -> Any:
 def _slogdet_policy(A: LinearOperator) -> Road:
     factorisation = find_rule("factorize", A)
     if factorisation is not None:
-        return Road(
-            f"factorize, {factorisation.name}",
-            lambda op: factorisation().slogdet(),
-            A,
-            factorisation.cost,
-            lambda op: factorisation.sub_questions(),
-        )
+        return factorisation.then("factorize", lambda op: factorisation().slogdet(), A)
     require_dense(A, "slogdet", _WAYS)
     return Road("dense", _dense_slogdet, A, "n^3")
 

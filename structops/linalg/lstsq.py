@@ -94,13 +94,7 @@ def _lstsq_policy(A: LinearOperator) -> Road:
         return Road("solve", lambda op, B, rcond: solve(op, B), A, "", lambda op: [("solve", op)])
     pseudo_inverse = find_rule("pinv", A)
     if pseudo_inverse is not None:
-        return Road(
-            f"pinv, {pseudo_inverse.name}",
-            lambda op, B, rcond: pseudo_inverse(rcond) @ B,
-            A,
-            pseudo_inverse.cost,
-            lambda op: pseudo_inverse.sub_questions(),
-        )
+        return pseudo_inverse.then("pinv", lambda op, B, rcond: pseudo_inverse(rcond) @ B, A)
     if fits_dense(A):
         return Road("dense", dense_lstsq, A, "M N min(M, N)")
     algorithm = LSMR(rtol=backward_tolerance(A.dtype), criterion="backward")

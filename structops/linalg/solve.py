@@ -162,13 +162,7 @@ def solve_road(A: LinearOperator) -> Road:
 def _solve_policy(A: LinearOperator) -> Road:
     factorisation = find_rule("factorize", A)
     if factorisation is not None:
-        return Road(
-            f"factorize, {factorisation.name}",
-            lambda op, B: factorisation().solve(B),
-            A,
-            factorisation.cost,
-            lambda op: factorisation.sub_questions(),
-        )
+        return factorisation.then("factorize", lambda op, B: factorisation().solve(B), A)
     if fits_dense(A):
         return Road("dense", _dense_solve, A, "n^3", lambda op: [("factorize", op)])
     return iterative_road(A)

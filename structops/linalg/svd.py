@@ -104,13 +104,7 @@ def _svd_policy(A: LinearOperator) -> Road:
     if is_self_adjoint(A):
         eigen = find_rule("eigh", A)
         if eigen is not None:
-            return Road(
-                f"signs of eigenvalues, {eigen.name}",
-                lambda op: svd_of_eigh(eigen()),
-                A,
-                eigen.cost,
-                lambda op: eigen.sub_questions(),
-            )
+            return eigen.then("signs of eigenvalues", lambda op: svd_of_eigh(eigen()), A)
     require_dense(A, "svd", _WAYS)
     return Road("dense", dense_svd, A, "M N min(M, N)")
 
@@ -122,22 +116,10 @@ def _svdvals_policy(A: LinearOperator) -> Road:
     if is_self_adjoint(A):
         eigen = find_rule("eigvalsh", A)
         if eigen is not None:
-            return Road(
-                f"moduli of eigenvalues, {eigen.name}",
-                lambda op: _modulus(eigen()),
-                A,
-                eigen.cost,
-                lambda op: eigen.sub_questions(),
-            )
+            return eigen.then("moduli of eigenvalues", lambda op: _modulus(eigen()), A)
     decomposition = find_rule("svd", A)
     if decomposition is not None:
-        return Road(
-            f"svd, {decomposition.name}",
-            lambda op: decomposition().singular_values,
-            A,
-            decomposition.cost,
-            lambda op: decomposition.sub_questions(),
-        )
+        return decomposition.then("svd", lambda op: decomposition().singular_values, A)
     require_dense(A, "svdvals", _WAYS)
     return Road("dense", dense_svdvals, A, "M N min(M, N)")
 

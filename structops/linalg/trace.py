@@ -45,13 +45,7 @@ def trace(A: Any, *, max_dense_elements: int | None = None) -> Any:
 @policy("trace")
 def _trace_policy(A: LinearOperator) -> Road:
     road = diagonal_road(A)
-    return Road(
-        f"sum of diagonal, {road.name}",
-        lambda op: _sum(road()),
-        A,
-        road.cost,
-        lambda op: road.sub_questions(),
-    )
+    return road.then("sum of diagonal", lambda op: _sum(road()), A)
 
 
 def _sum(d: Any) -> Any:
