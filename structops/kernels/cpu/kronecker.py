@@ -31,7 +31,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from structops.parallel import blas_guard, map_chunks
+from structops.parallel import blas_guard, map_chunks, num_threads
 
 #: A factor: an (m, n) array, or an int n for the n x n identity.
 Factor: TypeAlias = np.ndarray | int
@@ -39,6 +39,9 @@ Factor: TypeAlias = np.ndarray | int
 # Below these numbers of elements fusing, and planning passes, take longer than they save.
 _TINY = 2**10
 _SMALL = 2**16
+# Multiplications of a matrix product from which OpenBLAS starts its threads. For some 0.1 ms of work
+# that is a gamble: on a machine with other work to do, waiting for the second thread takes 20 ms.
+_THREADED = 2**18
 # Bytes in a tile, so that two of them share a second-level cache; a group may need twice that.
 _TILE = 2**18
 # Columns cut out of longer rows come in at least this many elements: four cache lines.
@@ -76,7 +79,7 @@ def kron_apply(factors: Sequence[Factor], X: np.ndarray) -> np.ndarray:
     --------
     structops.kernels.reference.kronecker.kron_apply : the definition
     """
-    if X.size < _SMALL:
+    if X.size < _SMALL and not _wakes_blas(factors, X):
         return _one_by_one(factors if X.size < _TINY else _fuse(factors), X)
     if any(_shape(F)[0] == 0 for F in factors):
         return _empty(factors, X)
@@ -90,6 +93,12 @@ def kron_apply(factors: Sequence[Factor], X: np.ndarray) -> np.ndarray:
     if dtype.kind == "c" and all(F.dtype.kind != "c" for F in matrices):
         return _in_passes(factors, X.view(X.real.dtype)).view(dtype)
     return _in_passes(factors, X)
+
+
+def _wakes_blas(factors: Sequence[Factor], X: np.ndarray) -> bool:
+    """True when BLAS would split one of the products over its threads."""
+    longest = max((len(F) for F in factors if not isinstance(F, int)), default=0)
+    return X.size * longest > _THREADED and num_threads() > 1
 
 
 def _one_by_one(factors: Sequence[Factor], X: np.ndarray) -> np.ndarray:
