@@ -79,6 +79,7 @@ from .operators.khatri_rao import KhatriRao as KhatriRao
 from .operators.kronecker import KroneckerProduct as KroneckerProduct
 from .operators.kronecker import KroneckerProductSum as KroneckerProductSum
 from .operators.kronecker import KroneckerSum as KroneckerSum
+from .operators.state_space import StateSpaceCovariance as StateSpaceCovariance
 from .operators.toeplitz import BlockCirculant as BlockCirculant
 from .operators.toeplitz import BlockToeplitz as BlockToeplitz
 from .operators.toeplitz import Circulant as Circulant

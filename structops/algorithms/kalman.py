@@ -21,7 +21,7 @@ from structops.operators.state_space import discretize, steps
 # Entries of the transitions of one chunk, 128 KiB: with what else a step needs they stay in the
 # second-level cache.
 _CHUNK_ELEMENTS = 2**14
-_LEAST_CHUNK = 16
+_LEAST_CHUNK = 64
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def kalman_gradient(model: Any, t: np.ndarray, y: np.ndarray, noise: np.ndarray)
         bar_A, bar_Q, by_noise[part], by_y[part], bar_m, bar_P = adjoint(
             A, h, u, S, v, filtered, covariances, bar_m, bar_P
         )
-        by_params += model.pull_back(step, bar_A, bar_Q)
+        by_params += model.pull_back(step, A, Q, bar_A, bar_Q)
     by_params += np.einsum("ij,pij->p", bar_P, model.prior_gradient(float(t[0])))
     return KalmanGradient(total, by_params, by_noise, by_y)
 

@@ -7,16 +7,27 @@ from structops.covariances.elementary import Constant, Linear, White
 from structops.covariances.periodic import Cosine, Periodic, SpectralMixture
 from structops.covariances.points import uniform_spacing
 from structops.covariances.radial import RBF, Matern12, Matern32, Matern52, RationalQuadratic
+from structops.covariances.temporal import (
+    Celerite,
+    DampedOscillator,
+    IntegratedWiener,
+    Matern72,
+    Wiener,
+)
 
 __all__ = [
     "RBF",
+    "Celerite",
     "Constant",
     "Cosine",
     "Covariance",
+    "DampedOscillator",
+    "IntegratedWiener",
     "Linear",
     "Matern12",
     "Matern32",
     "Matern52",
+    "Matern72",
     "Periodic",
     "Power",
     "Product",
@@ -25,6 +36,7 @@ __all__ = [
     "SpectralMixture",
     "Sum",
     "White",
+    "Wiener",
     "as_covariance",
     "uniform_spacing",
 ]

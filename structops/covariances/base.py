@@ -348,6 +348,15 @@ class Covariance(ABC):
 
     # -- operators --------------------------------------------------------------------------
 
+    def state_space(self) -> Any:
+        """The `StateSpaceModel` of a covariance of one coordinate.
+
+        See `structops.covariances.state_space.state_space_model`.
+        """
+        from structops.covariances.state_space import state_space_model  # it knows all classes
+
+        return state_space_model(self)
+
     def gram(self, points: Any, *, max_dense_elements: int = MAX_DENSE_ELEMENTS) -> LinearOperator:
         """Covariance matrix of ``points`` as the operator with the most structure.
 

@@ -85,6 +85,12 @@ _SPECS = (
         "growth: (d, d, 2 d - 1)) -> (n, d, d), (n, d, d)",
     ),
     KernelSpec(
+        name="matern_pull_back",
+        module="state_space",
+        signature="(A: (n, d, d), Q: (n, d, d), dt: (n,), drift: (d, d), diffusion: (d, d), "
+        "bar_A: (n, d, d), bar_Q: (n, d, d)) -> float, float",
+    ),
+    KernelSpec(
         name="linear_discretize",
         module="state_space",
         signature="(dt: (n,), transition_series: (a, d, d), noise_series: (b, d, d), "

@@ -21,6 +21,7 @@ from structops.rules import (
     products,
     restrictions,
     sparse,
+    state_space,
     sums,
     toeplitz,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "products",
     "restrictions",
     "sparse",
+    "state_space",
     "sums",
     "toeplitz",
 ]

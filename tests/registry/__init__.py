@@ -18,6 +18,7 @@ from tests.registry import (
     kronecker,
     low_rank,
     sparse,
+    state_space,
     toeplitz,
 )
 from tests.registry.core import (
@@ -45,7 +46,17 @@ from tests.registry.core import (
 )
 
 # importing a file of variants registers them
-_FILES = (elementary, kronecker, toeplitz, block, algebra, low_rank, sparse, interpolation)
+_FILES = (
+    elementary,
+    kronecker,
+    toeplitz,
+    block,
+    algebra,
+    low_rank,
+    sparse,
+    interpolation,
+    state_space,
+)
 
 __all__ = [
     "ABSTRACT",

@@ -1,0 +1,709 @@
+"""Linear Gaussian state-space models: discretisation, Kalman filter, adjoint, smoother (Numba).
+
+Model of n scalar observations at times t_0 <= t_1 <= ... with a state x of d components:
+
+    x_k = A_k x_(k-1) + q_k,  q_k ~ N(0, Q_k),      y_k = h · x_k + e_k,  e_k ~ N(0, r_k)
+
+A_0 leads from the state handed in, so that long series are worked through in pieces. NaN in y
+marks a missing observation; its variance S is reported as infinite and its error v as 0, so that
+every later formula leaves it out without a test.
+
+Covariances are updated in Joseph's form, which keeps them positive: with the exact noise Q of the
+discretisation it is accurate where a dense Cholesky factorisation loses up to nine digits.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+from numba import njit
+
+_OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+
+# Loops over a known small number of components are unrolled, which is three times as fast: there is
+# one version of a kernel for each size up to this, and one (size 0) for all others.
+_LARGEST_UNROLLED = 4
+
+
+def _unrolled(d):
+    return d if d <= _LARGEST_UNROLLED else 0
+
+
+#: Half of log(2 pi).
+_HALF_LOG_TWO_PI = 0.9189385332046727
+
+# ---------------------------------------------------------------------- discretisation
+
+
+# Up to this x the series of the highest incomplete gamma function is cut after a fixed number of
+# terms, which leaves out less than a rounding error.
+_SHORT = 0.25
+_SHORT_TERMS = 12
+_INVERSES = 1.0 / np.maximum(1.0, np.arange(64.0))
+
+
+def matern_discretize(dt, rate, variance, decay, growth):
+    """Transitions exp(F dt) and exact noise covariances of a Matérn process."""
+    n, d = dt.shape[0], decay.shape[0]
+    A, Q = np.empty((n, d, d)), np.empty((n, d, d))
+    if d == 2:
+        _matern_discretize_two(dt, rate, variance, _INVERSES, A, Q)
+    else:
+        _matern_discretize(_unrolled(d))(dt, rate, variance, decay, growth, _INVERSES, A, Q)
+    return A, Q
+
+
+@njit(**_OPTIONS)
+def _gamma_series(x, top, inverses):
+    """(1 + x / (top + 2) + x² / (top + 2)(top + 3) + ...)."""
+    total = 1.0
+    if x < _SHORT:
+        for count in range(top + 1 + _SHORT_TERMS, top + 1, -1):
+            total = 1.0 + total * x * inverses[count]
+        return total
+    term, count = 1.0, top + 2
+    while term > 1e-18 * total:
+        term *= x * inverses[count]
+        total += term
+        count += 1
+    return total
+
+
+@cache
+def _matern_discretize(size):
+    @njit(**_OPTIONS)
+    def run(dt, rate, variance, decay, growth, inverses, A, Q):
+        d = size if size > 0 else A.shape[1]
+        top = 2 * d - 2
+        gamma = np.empty(top + 1)
+        powers = np.empty(top + 1)  # exp(-x) x^m / m!
+        for k in range(dt.shape[0]):
+            tau = rate * dt[k]
+            fade = np.exp(-tau)
+            for i in range(d):
+                for j in range(d):
+                    value = decay[i, j, d - 1]
+                    for m in range(d - 2, -1, -1):
+                        value = value * tau + decay[i, j, m]
+                    A[k, i, j] = fade * value
+            # regularised incomplete gamma functions P(m + 1, x), from the highest downwards
+            x = 2.0 * tau
+            powers[0] = fade * fade
+            for m in range(1, top + 1):
+                powers[m] = powers[m - 1] * x * inverses[m]
+            if x < top + 3.0:
+                gamma[top] = powers[top] * x * inverses[top + 1] * _gamma_series(x, top, inverses)
+            else:
+                total = powers[top]
+                for m in range(top - 1, -1, -1):
+                    total += powers[m]
+                gamma[top] = 1.0 - total
+            for m in range(top, 0, -1):
+                gamma[m - 1] = gamma[m] + powers[m]
+            for i in range(d):
+                for j in range(i + 1):
+                    value = 0.0
+                    for m in range(top + 1):
+                        value += growth[i, j, m] * gamma[m]
+                    value *= variance
+                    Q[k, i, j] = value
+                    Q[k, j, i] = value
+
+    return run
+
+
+@njit(**_OPTIONS)
+def _matern_discretize_two(dt, rate, variance, inverses, A, Q):
+    """The same for smoothness 3/2, written out."""
+    for k in range(dt.shape[0]):
+        tau = rate * dt[k]
+        fade = np.exp(-tau)
+        A[k, 0, 0] = fade + fade * tau
+        A[k, 0, 1] = fade * tau
+        A[k, 1, 0] = -fade * tau
+        A[k, 1, 1] = fade - fade * tau
+        x = 2.0 * tau
+        decayed = variance * fade * fade
+        if x < 5.0:
+            lowest = decayed * x * x * x * (1.0 / 6.0) * _gamma_series(x, 2, inverses)
+        else:
+            lowest = variance - decayed * (1.0 + x + 0.5 * x * x)
+        Q[k, 0, 0] = lowest
+        Q[k, 0, 1] = Q[k, 1, 0] = 0.5 * decayed * x * x
+        Q[k, 1, 1] = lowest + 2.0 * decayed * x
+
+
+def matern_pull_back(A, Q, dt, drift, diffusion, bar_A, bar_Q):
+    """Derivatives by log length scale and log variance, from those by A and Q."""
+    return _matern_pull_back(A, Q, dt, drift, diffusion[-1, -1], bar_A, bar_Q)
+
+
+@njit(**_OPTIONS)
+def _matern_pull_back(A, Q, dt, drift, density, bar_A, bar_Q):
+    d = A.shape[1]
+    by_length, by_variance = 0.0, 0.0
+    for k in range(A.shape[0]):
+        slope = 0.0
+        for i in range(d):
+            noise = 0.0
+            for j in range(d):
+                by_variance += bar_Q[k, i, j] * Q[k, i, j]
+                noise += bar_Q[k, i, j] * A[k, j, d - 1]
+            slope += density * noise * A[k, i, d - 1]
+            # the drift is a companion matrix: all rows but the last shift
+            if i < d - 1:
+                for j in range(d):
+                    slope += bar_A[k, i, j] * drift[i, i + 1] * A[k, i + 1, j]
+            else:
+                for l in range(d):  # noqa: E741
+                    for j in range(d):
+                        slope += bar_A[k, i, j] * drift[i, l] * A[k, l, j]
+        by_length -= dt[k] * slope
+    return by_length, by_variance
+
+
+def linear_discretize(dt, transition_series, noise_series, radius):
+    """Transitions and noise covariances of a general linear model by series and doubling."""
+    n, d = dt.shape[0], transition_series.shape[1]
+    A, Q = np.empty((n, d, d)), np.empty((n, d, d))
+    _linear_discretize(dt, transition_series, noise_series, radius, A, Q)
+    return A, Q
+
+
+@njit(**_OPTIONS)
+def _linear_discretize(dt, transition_series, noise_series, radius, A, Q):
+    d = A.shape[1]
+    last_a, last_q = transition_series.shape[0] - 1, noise_series.shape[0] - 1
+    work, square = np.empty((d, d)), np.empty((d, d))
+    for k in range(dt.shape[0]):
+        step, halvings = dt[k], 0
+        while abs(step) > radius:
+            step *= 0.5
+            halvings += 1
+        a, q = A[k], Q[k]
+        for i in range(d):
+            for j in range(d):
+                value = transition_series[last_a, i, j]
+                for m in range(last_a - 1, -1, -1):
+                    value = value * step + transition_series[m, i, j]
+                a[i, j] = value
+                value = noise_series[last_q, i, j]
+                for m in range(last_q - 1, -1, -1):
+                    value = value * step + noise_series[m, i, j]
+                q[i, j] = value * step
+        for _ in range(halvings):
+            # Q(2s) = Q(s) + A Q(s) Aᵀ, A(2s) = A(s)²
+            for i in range(d):
+                for j in range(d):
+                    first, second = 0.0, 0.0
+                    for m in range(d):
+                        first += a[i, m] * q[m, j]
+                        second += a[i, m] * a[m, j]
+                    work[i, j], square[i, j] = first, second
+            for i in range(d):
+                for j in range(i + 1):
+                    value = 0.0
+                    for m in range(d):
+                        value += work[i, m] * a[j, m]
+                    q[i, j] += value
+                    q[j, i] = q[i, j]
+            for i in range(d):
+                for j in range(d):
+                    a[i, j] = square[i, j]
+
+
+# ---------------------------------------------------------------------- filter
+
+
+def kalman_nll(A, Q, h, y, r, m, P):
+    """Negative log likelihood alone: (nll, first failed step or -1, m, P)."""
+    m, P = m.copy(), P.copy()
+    if h.shape[0] == 2 and h[0] == 1.0 and h[1] == 0.0:
+        nll, failed = _nll_two_first(A, Q, y, r, m, P)
+    else:
+        size = _unrolled(h.shape[0])
+        nll, failed = _nll(size)(*_block_ends(A, size), A, Q, h, y, r, m, P)
+    return nll, failed, m, P
+
+
+@njit(inline="always", **_OPTIONS)
+def _predict(d, a, q, m, P, mean, work, cov):
+    """mean = A m, cov = A P Aᵀ + Q."""
+    for i in range(d):
+        total = 0.0
+        for j in range(d):
+            total += a[i, j] * m[j]
+        mean[i] = total
+        for j in range(d):
+            total = 0.0
+            for l in range(d):  # noqa: E741
+                total += a[i, l] * P[l, j]
+            work[i, j] = total
+    for i in range(d):
+        for j in range(i + 1):
+            total = q[i, j]
+            for l in range(d):  # noqa: E741
+                total += work[i, l] * a[j, l]
+            cov[i, j] = total
+            cov[j, i] = total
+
+
+def _block_ends(A, size):
+    """First and last + 1 column with an entry, in each row of the transitions.
+
+    Sums of processes have block-diagonal transitions: skipping the zeros makes a step O(d²). Only
+    the version for any size looks at them.
+    """
+    d = A.shape[1]
+    if size > 0 or A.shape[0] == 0:
+        return np.zeros(d, np.int64), np.full(d, d)
+    present = np.any(A != 0, axis=0)
+    return np.argmax(present, axis=1), d - np.argmax(present[:, ::-1], axis=1)
+
+
+@njit(**_OPTIONS)
+def _predict_blocks(first, last, a, q, m, P, mean, work, cov):
+    """`_predict` for block-diagonal transitions."""
+    d = m.shape[0]
+    for i in range(d):
+        total = 0.0
+        for l in range(first[i], last[i]):  # noqa: E741
+            total += a[i, l] * m[l]
+        mean[i] = total
+        for j in range(d):
+            work[i, j] = 0.0
+        for l in range(first[i], last[i]):  # noqa: E741
+            for j in range(d):
+                work[i, j] += a[i, l] * P[l, j]
+    for i in range(d):
+        for j in range(i + 1):
+            total = q[i, j]
+            for l in range(first[j], last[j]):  # noqa: E741
+                total += work[i, l] * a[j, l]
+            cov[i, j] = total
+            cov[j, i] = total
+
+
+@njit(inline="always", **_OPTIONS)
+def _update(d, h, r, v, S, u, mean, cov, gain, work, m, P):
+    """Joseph's form: P = (I - g hᵀ) cov (I - g hᵀ)ᵀ + r g gᵀ with the gain g = u / S."""
+    for i in range(d):
+        gain[i] = u[i] / S
+        m[i] = mean[i] + gain[i] * v
+    for i in range(d):
+        rest = 0.0
+        for j in range(d):
+            work[i, j] = cov[i, j] - gain[i] * u[j]
+            rest += work[i, j] * h[j]
+        # column by column, (W h) gᵀ and r g gᵀ share the factor gᵀ
+        rest -= r * gain[i]
+        for j in range(d):
+            work[i, j] -= rest * gain[j]
+    for i in range(d):
+        P[i, i] = work[i, i]
+        for j in range(i):
+            value = 0.5 * (work[i, j] + work[j, i])
+            P[i, j] = value
+            P[j, i] = value
+
+
+@cache
+def _nll(size):
+    @njit(**_OPTIONS)
+    def run(first, last, A, Q, h, y, r, m, P):
+        n, d = y.shape[0], size if size > 0 else h.shape[0]
+        mean, u, gain = np.empty(d), np.empty(d), np.empty(d)
+        cov, work = np.empty((d, d)), np.empty((d, d))
+        quadratic, logs, product, observed = 0.0, 0.0, 1.0, 0
+        for k in range(n):
+            if size > 0:
+                _predict(d, A[k], Q[k], m, P, mean, work, cov)
+            else:
+                _predict_blocks(first, last, A[k], Q[k], m, P, mean, work, cov)
+            if np.isnan(y[k]):
+                for i in range(d):
+                    m[i] = mean[i]
+                    for j in range(d):
+                        P[i, j] = cov[i, j]
+                continue
+            v, S = y[k], r[k]
+            for i in range(d):
+                total = 0.0
+                for j in range(d):
+                    total += cov[i, j] * h[j]
+                u[i] = total
+                S += h[i] * total
+                v -= h[i] * mean[i]
+            if not S > 0.0:
+                return np.nan, k
+            quadratic += v * v / S
+            observed += 1
+            # logarithms are slow: one for many factors, whose product stays in range
+            if 1e-100 < product < 1e100 and 1e-100 < S < 1e100:
+                product *= S
+            else:
+                logs += np.log(product) + np.log(S)
+                product = 1.0
+            _update(d, h, r[k], v, S, u, mean, cov, gain, work, m, P)
+        logs += np.log(product)
+        return 0.5 * (quadratic + logs) + observed * _HALF_LOG_TWO_PI, -1
+
+    return run
+
+
+@njit(**_OPTIONS)
+def _nll_two_first(A, Q, y, r, m, P):
+    """`_nll` for two components of which the first is observed.
+
+    Joseph's form then is free of differences but one: P h = r g.
+    """
+    m0, m1 = m[0], m[1]
+    p00, p10, p11 = P[0, 0], P[1, 0], P[1, 1]
+    quadratic, logs, product, observed = 0.0, 0.0, 1.0, 0
+    for k in range(y.shape[0]):
+        a00, a01, a10, a11 = A[k, 0, 0], A[k, 0, 1], A[k, 1, 0], A[k, 1, 1]
+        n0 = a00 * m0 + a01 * m1
+        n1 = a10 * m0 + a11 * m1
+        w00 = a00 * p00 + a01 * p10
+        w01 = a00 * p10 + a01 * p11
+        w10 = a10 * p00 + a11 * p10
+        w11 = a10 * p10 + a11 * p11
+        c00 = Q[k, 0, 0] + w00 * a00 + w01 * a01
+        c10 = Q[k, 1, 0] + w10 * a00 + w11 * a01
+        c11 = Q[k, 1, 1] + w10 * a10 + w11 * a11
+        value = y[k]
+        if np.isnan(value):
+            m0, m1, p00, p10, p11 = n0, n1, c00, c10, c11
+            continue
+        noise = r[k]
+        S = noise + c00
+        if not S > 0.0:
+            return np.nan, k
+        v = value - n0
+        inverse = 1.0 / S
+        g0, g1 = c00 * inverse, c10 * inverse
+        quadratic += v * v * inverse
+        observed += 1
+        # logarithms are slow: one for many factors, whose product stays in range
+        if 1e-100 < product < 1e100 and 1e-100 < S < 1e100:
+            product *= S
+        else:
+            logs += np.log(product) + np.log(S)
+            product = 1.0
+        m0, m1 = n0 + g0 * v, n1 + g1 * v
+        p00, p10, p11 = noise * g0, noise * g1, c11 - g1 * c10
+    logs += np.log(product)
+    m[0], m[1] = m0, m1
+    P[0, 0], P[1, 0], P[0, 1], P[1, 1] = p00, p10, p10, p11
+    return 0.5 * (quadratic + logs) + observed * _HALF_LOG_TWO_PI, -1
+
+
+def kalman_filter(A, Q, h, y, r, m, P):
+    """Everything the filter meets.
+
+    Returns predicted means and covariances, u = P⁻h, S, v, filtered means and covariances (one
+    more than steps, the first being those handed in), nll and the first failed step or -1.
+    """
+    n, d = y.shape[0], h.shape[0]
+    means, covs = np.empty((n, d)), np.empty((n, d, d))
+    u, S, v = np.empty((n, d)), np.empty(n), np.empty(n)
+    filtered, covariances = np.empty((n + 1, d)), np.empty((n + 1, d, d))
+    filtered[0], covariances[0] = m, P
+    size = _unrolled(d)
+    nll, failed = _filter(size)(
+        *_block_ends(A, size), A, Q, h, y, r, means, covs, u, S, v, filtered, covariances
+    )
+    return means, covs, u, S, v, filtered, covariances, nll, failed
+
+
+@cache
+def _filter(size):
+    @njit(**_OPTIONS)
+    def run(first, last, A, Q, h, y, r, means, covs, u, S, v, filtered, covariances):
+        n, d = y.shape[0], size if size > 0 else h.shape[0]
+        gain, work = np.empty(d), np.empty((d, d))
+        quadratic, logs, product, observed = 0.0, 0.0, 1.0, 0
+        for k in range(n):
+            m, P, mean, cov = filtered[k], covariances[k], means[k], covs[k]
+            if size > 0:
+                _predict(d, A[k], Q[k], m, P, mean, work, cov)
+            else:
+                _predict_blocks(first, last, A[k], Q[k], m, P, mean, work, cov)
+            missing = np.isnan(y[k])
+            error, variance = y[k], r[k]
+            for i in range(d):
+                total = 0.0
+                for j in range(d):
+                    total += covs[k, i, j] * h[j]
+                u[k, i] = total
+                variance += h[i] * total
+                error -= h[i] * means[k, i]
+            if missing:
+                error, variance = 0.0, np.inf
+            elif not variance > 0.0:
+                return np.nan, k
+            else:
+                quadratic += error * error / variance
+                observed += 1
+                if 1e-100 < product < 1e100 and 1e-100 < variance < 1e100:
+                    product *= variance
+                else:
+                    logs += np.log(product) + np.log(variance)
+                    product = 1.0
+            S[k], v[k] = variance, error
+            if missing:
+                filtered[k + 1] = means[k]
+                covariances[k + 1] = covs[k]
+            else:
+                _update(
+                    d,
+                    h,
+                    r[k],
+                    error,
+                    variance,
+                    u[k],
+                    means[k],
+                    covs[k],
+                    gain,
+                    work,
+                    filtered[k + 1],
+                    covariances[k + 1],
+                )
+        logs += np.log(product)
+        return 0.5 * (quadratic + logs) + observed * _HALF_LOG_TWO_PI, -1
+
+    return run
+
+
+# ---------------------------------------------------------------------- derivatives
+
+
+def kalman_adjoint(A, h, u, S, v, filtered, covariances, bar_m, bar_P):
+    """Derivatives of the nll with respect to A, Q, r, y, and the state handed in.
+
+    ``bar_m`` and ``bar_P`` are those with respect to the state handed on.
+    """
+    n, d = u.shape
+    bar_A, bar_Q = np.empty((n, d, d)), np.empty((n, d, d))
+    bar_r, bar_y = np.empty(n), np.empty(n)
+    bar_m, bar_P = bar_m.copy(), bar_P.copy()
+    _adjoint(_unrolled(d))(
+        A, h, u, S, v, filtered, covariances, bar_m, bar_P, bar_A, bar_Q, bar_r, bar_y
+    )
+    return bar_A, bar_Q, bar_r, bar_y, bar_m, bar_P
+
+
+@cache
+def _adjoint(size):
+    @njit(**_OPTIONS)
+    def run(A, h, u, S, v, filtered, covariances, bar_m, bar_P, bar_A, bar_Q, bar_r, bar_y):
+        n, d = u.shape[0], size if size > 0 else u.shape[1]
+        before, bar_u = np.empty(d), np.empty(d)
+        left, work = np.empty((d, d)), np.empty((d, d))
+        for k in range(n - 1, -1, -1):
+            inverse = 1.0 / S[k]
+            along, square = 0.0, 0.0
+            for i in range(d):
+                total = 0.0
+                for j in range(d):
+                    total += bar_P[i, j] * u[k, j]
+                bar_u[i] = inverse * (v[k] * bar_m[i] - 2.0 * total)
+                along += u[k, i] * bar_m[i]
+                square += u[k, i] * total
+            bar_v = inverse * (along + v[k])
+            bar_S = inverse * (
+                inverse * (square - v[k] * along) + 0.5 * (1.0 - inverse * v[k] * v[k])
+            )
+            bar_r[k], bar_y[k] = bar_S, bar_v
+            for i in range(d):
+                before[i] = bar_m[i] - h[i] * bar_v
+                for j in range(d):
+                    bar_Q[k, i, j] = (
+                        bar_P[i, j]
+                        + 0.5 * (bar_u[i] * h[j] + h[i] * bar_u[j])
+                        + bar_S * h[i] * h[j]
+                    )
+            for i in range(d):  # left = bar_P⁻ A
+                for j in range(d):
+                    total = 0.0
+                    for l in range(d):  # noqa: E741
+                        total += bar_Q[k, i, l] * A[k, l, j]
+                    left[i, j] = total
+            for i in range(d):
+                for j in range(d):
+                    total = 0.0
+                    for l in range(d):  # noqa: E741
+                        total += left[i, l] * covariances[k, l, j]
+                    bar_A[k, i, j] = before[i] * filtered[k, j] + 2.0 * total
+            for i in range(d):
+                total = 0.0
+                for l in range(d):  # noqa: E741
+                    total += A[k, l, i] * before[l]
+                bar_m[i] = total
+                for j in range(d):
+                    total = 0.0
+                    for l in range(d):  # noqa: E741
+                        total += A[k, l, i] * left[l, j]
+                    work[i, j] = total
+            for i in range(d):
+                for j in range(d):
+                    bar_P[i, j] = 0.5 * (work[i, j] + work[j, i])
+
+    return run
+
+
+# ---------------------------------------------------------------------- smoother
+
+
+def kalman_smoother(A, h, means, covs, u, S, v, outputs, score, information):
+    """Backward pass of Bryson and Frazier, which inverts no covariance.
+
+    Returns mean and variance of ``outputs @ x`` given all data, K⁻¹y and the diagonal of K⁻¹
+    (K the covariance of the observations), and the score and information to hand on.
+    """
+    n, count = u.shape[0], outputs.shape[0]
+    mean, variance = np.empty((n, count)), np.empty((n, count))
+    alpha, diagonal = np.empty(n), np.empty(n)
+    score, information = score.copy(), information.copy()
+    run = _smoother(_unrolled(u.shape[1]))
+    run(A, h, means, covs, u, S, v, outputs, score, information, mean, variance, alpha, diagonal)
+    return mean, variance, alpha, diagonal, score, information
+
+
+@cache
+def _smoother(size):
+    @njit(**_OPTIONS)
+    def run(
+        A, h, means, covs, u, S, v, outputs, score, information, mean, variance, alpha, diagonal
+    ):
+        n, d = u.shape[0], size if size > 0 else u.shape[1]
+        gain, reach = np.empty(d), np.empty(d)
+        projected, work = np.empty(d), np.empty((d, d))
+        for k in range(n - 1, -1, -1):
+            inverse = 1.0 / S[k]
+            # through the update: r <- h v / S + (I - g hᵀ)ᵀ r, and N likewise
+            along, square = 0.0, 0.0
+            for i in range(d):
+                gain[i] = u[k, i] * inverse
+                along += gain[i] * score[i]
+            for i in range(d):
+                total = 0.0
+                for j in range(d):
+                    total += information[i, j] * gain[j]
+                reach[i] = total
+                square += gain[i] * total
+            alpha[k] = v[k] * inverse - along
+            diagonal[k] = inverse + square
+            for i in range(d):
+                score[i] += h[i] * alpha[k]
+                for j in range(d):
+                    information[i, j] += (
+                        diagonal[k] * h[i] * h[j] - h[i] * reach[j] - reach[i] * h[j]
+                    )
+            for c in range(outputs.shape[0]):
+                value, spread = 0.0, 0.0
+                for i in range(d):
+                    total = 0.0
+                    for j in range(d):
+                        total += covs[k, i, j] * outputs[c, j]
+                    projected[i] = total
+                    value += outputs[c, i] * means[k, i] + total * score[i]
+                    spread += outputs[c, i] * total
+                for i in range(d):
+                    total = 0.0
+                    for j in range(d):
+                        total += information[i, j] * projected[j]
+                    spread -= projected[i] * total
+                mean[k, c], variance[k, c] = value, spread
+            for i in range(d):  # through the prediction
+                total = 0.0
+                for l in range(d):  # noqa: E741
+                    total += A[k, l, i] * score[l]
+                reach[i] = total
+                for j in range(d):
+                    total = 0.0
+                    for l in range(d):  # noqa: E741
+                        total += information[i, l] * A[k, l, j]
+                    work[i, j] = total
+            for i in range(d):
+                score[i] = reach[i]
+            for i in range(d):
+                for j in range(i + 1):
+                    total = 0.0
+                    for l in range(d):  # noqa: E741
+                        total += A[k, l, i] * work[l, j]
+                    information[i, j] = total
+                    information[j, i] = total
+
+    return run
+
+
+# ---------------------------------------------------------------------- triangular sweeps
+
+
+def causal_sweep(A, h, g, diagonal, X, feedback):
+    """Y = L X, or L⁻¹ X with feedback.
+
+    L[k, k] = diagonal[k], L[k, j] = h · A_k ... A_(j+1) g_j below, zero above.
+    """
+    Y = np.empty_like(X)
+    _causal(A, h, g, diagonal, X, feedback, np.zeros((h.shape[0], X.shape[1])), Y)
+    return Y
+
+
+@njit(**_OPTIONS)
+def _causal(A, h, g, diagonal, X, feedback, z, Y):
+    n, columns = X.shape
+    d = h.shape[0]
+    column = np.empty(d)
+    for k in range(n):
+        for c in range(columns):
+            for i in range(d):
+                total = 0.0
+                for j in range(d):
+                    total += A[k, i, j] * z[j, c]
+                column[i] = total
+            seen = 0.0
+            for i in range(d):
+                seen += h[i] * column[i]
+            x = X[k, c]
+            if feedback:
+                x = (x - seen) / diagonal[k]
+                Y[k, c] = x
+            else:
+                Y[k, c] = diagonal[k] * x + seen
+            for i in range(d):
+                z[i, c] = column[i] + g[k, i] * x
+
+
+def anticausal_sweep(A, h, g, diagonal, X, feedback):
+    """Y = Lᵀ X, or L⁻ᵀ X with feedback, for the L of `causal_sweep`."""
+    Y = np.empty_like(X)
+    _anticausal(A, h, g, diagonal, X, feedback, np.zeros((h.shape[0], X.shape[1])), Y)
+    return Y
+
+
+@njit(**_OPTIONS)
+def _anticausal(A, h, g, diagonal, X, feedback, z, Y):
+    n, columns = X.shape
+    d = h.shape[0]
+    column = np.empty(d)
+    for k in range(n - 1, -1, -1):
+        for c in range(columns):
+            seen = 0.0
+            for i in range(d):
+                seen += g[k, i] * z[i, c]
+            x = X[k, c]
+            if feedback:
+                x = (x - seen) / diagonal[k]
+                Y[k, c] = x
+            else:
+                Y[k, c] = diagonal[k] * x + seen
+            for i in range(d):
+                column[i] = z[i, c] + h[i] * x
+            for i in range(d):
+                total = 0.0
+                for j in range(d):
+                    total += A[k, j, i] * column[j]
+                z[i, c] = total
