@@ -390,7 +390,10 @@ def _exp(w: Any) -> Any:
 
 def dense_sqrt(A: LinearOperator) -> LinearOperator:
     """The principal square root of the dense matrix of A."""
-    return Dense(dense_sqrtm(A._to_dense()))
+    dense = Dense(A._to_dense())
+    if is_self_adjoint(dense):  # though it was not claimed
+        return root_of_eigh(dense_eigh(dense))
+    return Dense(dense_sqrtm(dense._matrix))
 
 
 def dense_exponential(A: LinearOperator) -> LinearOperator:

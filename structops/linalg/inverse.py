@@ -161,6 +161,8 @@ def _inverse_policy(A: LinearOperator) -> Road:
 
 @policy("pinv")
 def _pinv_policy(A: LinearOperator) -> Road:
+    if A.properties & UNITARY:
+        return Road("adjoint", lambda op, rcond: op.H, A, "1")
     if find_rule("svd", A) is None:
         require_dense(A, "pinv", _WAYS)
     return Road(

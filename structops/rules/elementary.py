@@ -156,12 +156,18 @@ def pseudo_reciprocal_diagonal(op: DiagonalOperator, rcond: float) -> LinearOper
 
 @rule("svd", DiagonalOperator, cost="n")
 def moduli_and_phases(op: DiagonalOperator) -> SvdResult:
-    d = values(op)
+    U = mapped(op, _phases)
+    return SvdResult(
+        U._claim(U.properties | UNITARY), moduli_of_the_diagonal(op), Identity(op.shape[0])
+    )
+
+
+def _phases(d: Any) -> Any:
+    """d / |d|, and 1 for zeros."""
     xp = ns.array_namespace(d)
     size = xp.abs(d)
-    phase = xp.where(size == 0, xp.ones_like(d), d / xp.where(size == 0, xp.ones_like(size), size))
-    U = Diagonal(phase)
-    return SvdResult(U._claim(U.properties | UNITARY), size, Identity(op.shape[0]))
+    one = xp.ones_like(size)
+    return xp.where(size == 0, xp.ones_like(d), d / xp.where(size == 0, one, size))
 
 
 @rule("svdvals", DiagonalOperator, cost="n")

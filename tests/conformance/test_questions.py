@@ -202,10 +202,12 @@ def check_expm(op: LinearOperator, dense: np.ndarray) -> None:
     E = so.expm(op)
     wide = dense.astype(np.result_type(dense, np.float64))
     expected = scipy.linalg.expm(wide) if dense.size else wide
-    assert_close(E.to_dense(), expected, "exp(A)", tolerance(op.dtype))
+    # a relative change of A changes exp(A) by up to the norm of A times as much
+    tol = tolerance(op.dtype) * max(1.0, np.linalg.norm(dense) / 10)
     X = operand(op, (len(dense), 2), 7)
-    assert_close(E @ X, expected @ host(X), "exp(A) X", tolerance(op.dtype))
-    assert_close(E.H @ X, expected.conj().T @ host(X), "exp(A)ᴴ X", tolerance(op.dtype))
+    assert_close(E.to_dense(), expected, "exp(A)", tol)
+    assert_close(E @ X, expected @ host(X), "exp(A) X", tol)
+    assert_close(E.H @ X, expected.conj().T @ host(X), "exp(A)ᴴ X", tol)
 
 
 def check_apply_function(op: LinearOperator, dense: np.ndarray) -> None:
@@ -348,17 +350,18 @@ def test_without_an_answer(case: Case, question: str) -> None:
     elif question == "sqrt":
         try:
             root = host(so.sqrt(op).to_dense())
-            assert_close(root @ root, host(op.to_dense()), "S S", 1e-3)
+            assert_close(root @ root, dense, "S S", 1e-3 * max(1.0, np.linalg.norm(root) ** 2))
         except np.linalg.LinAlgError:
             pass  # an eigenvalue is near zero or the negative axis
     elif question == "cond":
         assert host(so.cond(op)) > 1e5 or not case.facts.is_square
     elif question == "slogdet":
         _, logabs = so.slogdet(op)
-        assert host(logabs) < np.log(1e-5)
+        assert host(logabs) < np.log(1e-5) + (len(dense) - 1) * np.log(max(case.facts.norm, 1))
     elif question == "logdet":
         try:
-            assert host(so.logdet(op)) < np.log(1e-5)
+            bound = np.log(1e-5) + (len(dense) - 1) * np.log(max(case.facts.norm, 1))
+            assert host(so.logdet(op)) < bound
         except PropertyError:
             pass  # rounding made the determinant negative
     elif op.library in (None, "numpy"):
@@ -436,6 +439,8 @@ def expected_policy(question: str, op: LinearOperator) -> str:
         return "unitary" if unitary and op.shape[0] else "svdvals"
     if question == "inverse":
         return "adjoint" if unitary else "factorize, dense"
+    if question == "pinv" and unitary:
+        return "adjoint"
     if question == "lstsq":
         return "solve" if definite or unitary else "dense"
     if question in ("apply_function", "sqrt") and hermitian:

@@ -39,8 +39,8 @@ Factor: TypeAlias = np.ndarray | int
 # Below these numbers of elements fusing, and planning passes, take longer than they save.
 _TINY = 2**10
 _SMALL = 2**16
-# Multiplications of a matrix product from which OpenBLAS starts its threads. For some 0.1 ms of work
-# that is a gamble: on a machine with other work to do, waiting for the second thread takes 20 ms.
+# Multiplications of a matrix product from which OpenBLAS starts its threads. For some 0.1 ms of
+# work that is a gamble: on a machine with other work, waiting for the second thread takes 20 ms.
 _THREADED = 2**18
 # Bytes in a tile, so that two of them share a second-level cache; a group may need twice that.
 _TILE = 2**18
