@@ -72,7 +72,8 @@ def test_zero_budget(case: Case, question: str) -> None:
             PropertyError,
             ShapeMismatchError,
         ):
-            assert not has_answer or case.variant.unproven or question == "logdet"
+            settled = has_answer and (question != "lstsq" or case.facts.is_invertible)
+            assert not settled or case.variant.unproven or question == "logdet"
             return
         except NotImplementedError as error:
             assert "adjoint" in str(error) and not case.facts.has_adjoint

@@ -472,7 +472,9 @@ def test_by_iterative_policy(case: Case) -> None:
         assert so.explain("solve", hidden, max_dense_elements=0).road.startswith(method)
         assert result.diagnostics.method == method
         assert result.diagnostics.residual_norm <= result.diagnostics.tolerance
-    assert_close(result.x, dense_solve(dense, host(B)), "x")
+    # the backward error is bounded, the forward error by the condition number times as much
+    tol = tolerance(op.dtype) * max(1.0, case.facts.condition / 10)
+    assert_close(result.x, dense_solve(dense, host(B)), "x", tol)
 
 
 # ---------------------------------------------------------------------- by algorithm
