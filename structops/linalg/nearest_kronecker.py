@@ -16,6 +16,7 @@ import scipy.sparse
 
 from structops import namespace as ns
 from structops.algorithms.base import without_gradients
+from structops.algorithms.dense_factors import adjoint_of
 from structops.algorithms.truncated_svd import leading_triplets
 from structops.exceptions import ShapeMismatchError
 from structops.linalg.budget import dense_budget, fits_dense, require_dense
@@ -416,8 +417,8 @@ def _symmetrized(B: Any, C: Any) -> tuple[Any, Any]:
     """The pair with its free phase chosen, exactly self-adjoint or skew where it nearly is."""
     B, C = _turned(B, C)
     for sign in (1, -1):
-        if _is_nearly(B, sign * _adjoint(B)) and _is_nearly(C, sign * _adjoint(C)):
-            return (B + sign * _adjoint(B)) / 2, (C + sign * _adjoint(C)) / 2
+        if _is_nearly(B, sign * adjoint_of(B)) and _is_nearly(C, sign * adjoint_of(C)):
+            return (B + sign * adjoint_of(B)) / 2, (C + sign * adjoint_of(C)) / 2
     return B, C  # repeated singular values mix pairs
 
 
@@ -435,7 +436,7 @@ def _claiming(
     """The pair as operators, with the properties it inherits from A."""
     xp = ns.array_namespace(B)
     claims = 0
-    if symmetric and all(bool(xp.all(M == _adjoint(M))) for M in (B, C)):
+    if symmetric and all(bool(xp.all(M == adjoint_of(M))) for M in (B, C)):
         claims = SELF_ADJOINT
         if is_leading and _has_positive_spectrum(B, C):
             claims |= _inherited(A)
@@ -448,7 +449,7 @@ def _is_symmetric_pair(pair: tuple[LinearOperator, ...]) -> bool:
     if B.properties & C.properties & SELF_ADJOINT:
         return True
     xp = ns.array_namespace(B._to_dense())
-    return all(bool(xp.all(M == -_adjoint(M))) for M in (B._to_dense(), C._to_dense()))
+    return all(bool(xp.all(M == -adjoint_of(M))) for M in (B._to_dense(), C._to_dense()))
 
 
 def _turned(B: Any, C: Any) -> tuple[Any, Any]:
@@ -462,12 +463,6 @@ def _turned(B: Any, C: Any) -> tuple[Any, Any]:
     square = complex(ns.detached_value(xp.sum(B * xp.matrix_transpose(B))))
     half = np.exp(0.5j * np.angle(square))
     return B * complex(np.conj(half)), C * complex(half)
-
-
-def _adjoint(B: Any) -> Any:
-    xp = ns.array_namespace(B)
-    B = xp.matrix_transpose(B)
-    return xp.conj(B) if ns.numpy_dtype(B).kind == "c" else B
 
 
 def _is_nearly(B: Any, C: Any) -> bool:

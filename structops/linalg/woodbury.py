@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from structops import namespace as ns
+from structops.algorithms.dense_factors import adjoint_of
 from structops.algorithms.dense_functions import dense_sqrtm
 from structops.algorithms.direct import LU, Cholesky
 from structops.algorithms.factorization import Factorization
@@ -106,14 +107,14 @@ class WoodburyFactorization(Factorization):
     def _woodbury(self, B: Any) -> Any:
         dtype = ns.numpy_dtype(B)
         Z = self.rest.solve(B)
-        middle = self.capacitance.solve(_adjoint(ns.astype(self.V, dtype)) @ Z)
+        middle = self.capacitance.solve(adjoint_of(ns.astype(self.V, dtype)) @ Z)
         return Z - ns.astype(self.solved, dtype) @ middle
 
     def _woodbury_adjoint(self, B: Any) -> Any:
         """A⁻ᴴ (B - V C⁻ᴴ Uᴴ A⁻ᴴ B)."""
         dtype = ns.numpy_dtype(B)
         Z = self.rest.solve_adjoint(B)
-        middle = self.capacitance.solve_adjoint(_adjoint(ns.astype(self.U, dtype)) @ Z)
+        middle = self.capacitance.solve_adjoint(adjoint_of(ns.astype(self.U, dtype)) @ Z)
         return self.rest.solve_adjoint(B - ns.astype(self.V, dtype) @ middle)
 
     def slogdet(self) -> SlogdetResult:
@@ -133,15 +134,15 @@ class WoodburyFactorization(Factorization):
         Y = self.rest.sqrt_apply(X)
         U = ns.astype(self.U, dtype)
         T = ns.astype(self._middle_of_root(), dtype)
-        return Y + U @ (T @ (_adjoint(ns.astype(self.solved, dtype)) @ Y))
+        return Y + U @ (T @ (adjoint_of(ns.astype(self.solved, dtype)) @ Y))
 
     def _middle_of_root(self) -> Any:
         xp = ns.array_namespace(self.U)
-        G = _adjoint(self.U) @ self.solved
+        G = adjoint_of(self.U) @ self.solved
         if self._is_positive():
-            g, Q = xp.linalg.eigh((G + _adjoint(G)) / 2)
+            g, Q = xp.linalg.eigh((G + adjoint_of(G)) / 2)
             g = xp.where(g < 0, xp.zeros_like(g), g)
-            return (Q / (1 + xp.sqrt(1 + g))[None, :]) @ _adjoint(Q)
+            return (Q / (1 + xp.sqrt(1 + g))[None, :]) @ adjoint_of(Q)
         J = ns.astype(self.signs, ns.numpy_dtype(G))
         eye = xp.eye(G.shape[0], dtype=G.dtype, device=ns.device_of(G))
         root = dense_sqrtm(eye + J[:, None] * G)
@@ -189,9 +190,9 @@ class WhitenedFactorization(Factorization):
     def _whitened_solution(self, B: Any) -> Any:
         roots, Q = self._in_dtype(ns.numpy_dtype(B))
         Y = B / roots
-        c = _adjoint(Q) @ Y
+        c = adjoint_of(Q) @ Y
         Z = Y - Q @ c
-        Z = Z - Q @ (_adjoint(Q) @ Z)
+        Z = Z - Q @ (adjoint_of(Q) @ Z)
         weights = ns.astype(1 / (1 + self.sigma**2), ns.numpy_dtype(B))
         return (Z + Q @ (weights[:, None] * c)) / roots
 
@@ -207,7 +208,7 @@ class WhitenedFactorization(Factorization):
         squared = self.sigma**2
         weights = squared / (1 + ns.array_namespace(squared).sqrt(1 + squared))
         weights = ns.astype(weights, ns.numpy_dtype(X))
-        return roots * (X + Q @ (weights[:, None] * (_adjoint(Q) @ X)))
+        return roots * (X + Q @ (weights[:, None] * (adjoint_of(Q) @ X)))
 
     def _in_dtype(self, dtype: Any) -> tuple[Any, Any]:
         return ns.astype(self.roots, dtype)[:, None], ns.astype(self.Q, dtype)
@@ -224,7 +225,7 @@ def slogdet_by_capacitance(
 
 def _factorized(C: Any, positive: bool) -> Factorization:
     if positive:
-        return Cholesky().factorize((C + _adjoint(C)) / 2)
+        return Cholesky().factorize((C + adjoint_of(C)) / 2)
     try:
         return LU().factorize(C)
     except np.linalg.LinAlgError as error:
@@ -236,11 +237,6 @@ def _factorized(C: Any, positive: bool) -> Factorization:
 def _size(C: Any) -> float:
     xp = ns.array_namespace(C)
     return float(ns.detached_value(xp.max(xp.abs(C)))) if C.shape[0] else 0.0
-
-
-def _adjoint(A: Any) -> Any:
-    xp = ns.array_namespace(A)
-    return xp.conj(xp.matrix_transpose(A))
 
 
 def is_symmetric_update(op: LinearOperator) -> bool:

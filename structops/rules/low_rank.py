@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from structops import namespace as ns
-from structops.algorithms.dense_factors import solve_triangular
+from structops.algorithms.dense_factors import adjoint_of, solve_triangular
 from structops.algorithms.direct import LU, CholeskyFactorization
 from structops.algorithms.factorization import Factorization
 from structops.exceptions import NotPositiveDefiniteError, PrecisionWarning
@@ -60,24 +60,19 @@ def _factors(op: LowRank) -> tuple[Any, Any, Any]:
     return U, V, ns.array_namespace(U).ones((U.shape[1],), dtype=U.dtype, device=ns.device_of(U))
 
 
-def _adjoint(A: Any) -> Any:
-    xp = ns.array_namespace(A)
-    return xp.conj(xp.matrix_transpose(A))
-
-
 def _bases(op: LowRank) -> tuple[Any, Any, Any]:
     """Q₁, core and Q₂ with orthonormal columns: A = Q₁ core Q₂ᴴ."""
     U, V, s = _factors(op)
     qr = ns.array_namespace(U).linalg.qr
     (Q1, R1), (Q2, R2) = qr(U), qr(V)
-    return Q1, (R1 * s[None, :]) @ _adjoint(R2), Q2
+    return Q1, (R1 * s[None, :]) @ adjoint_of(R2), Q2
 
 
 def _svd(op: LowRank) -> tuple[Any, Any, Any]:
     """Thin U, s, V as arrays."""
     Q1, core, Q2 = _bases(op)
     X, s, Yh = ns.array_namespace(core).linalg.svd(core, full_matrices=False)
-    return Q1 @ X, s, Q2 @ _adjoint(Yh)
+    return Q1 @ X, s, Q2 @ adjoint_of(Yh)
 
 
 def _eigh(op: LowRank) -> tuple[Any, Any]:
@@ -85,8 +80,8 @@ def _eigh(op: LowRank) -> tuple[Any, Any]:
     U, V, s = _factors(op)
     xp = ns.array_namespace(U)
     Q, R = xp.linalg.qr(U)
-    core = (R * s[None, :]) @ (_adjoint(V) @ Q)
-    w, Z = xp.linalg.eigh((core + _adjoint(core)) / 2)
+    core = (R * s[None, :]) @ (adjoint_of(V) @ Q)
+    w, Z = xp.linalg.eigh((core + adjoint_of(core)) / 2)
     return w, Q @ Z
 
 
@@ -102,7 +97,7 @@ def _missing_zeros(op: LowRank, w: Any) -> Any:
 @rule("svd", LowRank, cost="n r^2")
 def svd_of_low_rank(op: LowRank) -> SvdResult:
     U, s, V = _svd(op)
-    return SvdResult(unitary(U), s, unitary(_adjoint(V)))
+    return SvdResult(unitary(U), s, unitary(adjoint_of(V)))
 
 
 @rule("svdvals", LowRank, cost="n r^2")
@@ -156,7 +151,7 @@ def completed(Z: Any) -> LinearOperator:
     xp = ns.array_namespace(Z)
     X, sigma, Yh = xp.linalg.svd(Z[:k, :], full_matrices=False)
     padding = xp.zeros((n - k, k), dtype=Z.dtype, device=ns.device_of(Z))
-    F = Z @ _adjoint(Yh) + xp.concat([X, padding], axis=0)
+    F = Z @ adjoint_of(Yh) + xp.concat([X, padding], axis=0)
     reflector = add(Identity(n), scale(LowRank(F, s=1 / (1 + sigma)), -1))
     reflector = reflector._claim(reflector.properties | UNITARY | SELF_ADJOINT)
     return multiply(reflector, BlockDiagonal(unitary(-(X @ Yh)), Identity(n - k)))
@@ -434,8 +429,8 @@ def _correction(F: WoodburyFactorization) -> LowRank:
     """A⁻¹ U C⁻¹ Vᴴ A⁻¹, in its self-adjoint form Y Yᴴ where C = L Lᴴ."""
     if isinstance(F.capacitance, CholeskyFactorization):
         L = F.capacitance.lower
-        return LowRank(_adjoint(solve_triangular(L, _adjoint(F.solved), adjoint=False)))
-    left = _adjoint(F.capacitance.solve_adjoint(_adjoint(F.solved)))
+        return LowRank(adjoint_of(solve_triangular(L, adjoint_of(F.solved), adjoint=False)))
+    left = adjoint_of(F.capacitance.solve_adjoint(adjoint_of(F.solved)))
     return LowRank(left, ns.astype(F.rest.solve_adjoint(F.V), F.op.dtype))
 
 
@@ -516,10 +511,10 @@ def woodbury_with_solutions(op: Sum, B: Any) -> Any:
     both = solve(rest, ns.array_namespace(B).concat([B, U], axis=1))
     Z, solved = both[:, : B.shape[1]], both[:, B.shape[1] :]
     middle = LU().factorize(capacitance(solved, V))
-    X = Z - solved @ middle.solve(_adjoint(V) @ Z)
+    X = Z - solved @ middle.solve(adjoint_of(V) @ Z)
     # once more, for what cancellation has lost
     Z = solve(rest, B - op._apply(X))
-    return X + Z - solved @ middle.solve(_adjoint(V) @ Z)
+    return X + Z - solved @ middle.solve(adjoint_of(V) @ Z)
 
 
 def _rest_has_determinant(op: Sum) -> bool:
