@@ -15,7 +15,6 @@ import numpy as np
 from structops import namespace as ns
 from structops.algorithms.dense_functions import dense_expm, dense_sqrtm
 from structops.algorithms.krylov_functions import ArnoldiExponential, LanczosFunction
-from structops.exceptions import PropertyError
 from structops.linalg.budget import dense_budget, fits_dense, require_dense
 from structops.linalg.cholesky import dense_cholesky
 from structops.linalg.dispatch import Road, choose, find_rule, policy
@@ -262,11 +261,7 @@ def _eigh_road(A: LinearOperator, function: Callable[..., LinearOperator]) -> Ro
 
 @policy("apply_function")
 def _apply_function_policy(A: LinearOperator) -> Road:
-    if not is_self_adjoint(A):
-        raise PropertyError(
-            f"apply_function needs a self-adjoint operator, and {A!r} is not known to be one; if "
-            "it is, say so: structops.declare(op, structops.SELF_ADJOINT)"
-        )
+    self_adjoint(A, "apply_function")
     return _eigh_road(A, function_of_eigh) or Road(
         "lanczos for each product", FunctionOf, A, "iterations x product"
     )
@@ -312,7 +307,7 @@ def _expm_policy(A: LinearOperator) -> Road:
     if is_self_adjoint(A):
         return Road(
             "lanczos for each product",
-            lambda op: FunctionOf(op, _exp, POSITIVE_DEFINITE),
+            lambda op: FunctionOf(op, exponentials, POSITIVE_DEFINITE),
             A,
             "iterations x product",
         )
@@ -360,7 +355,7 @@ def half_root_of_eigh(result: EighResult) -> LinearOperator:
 
 def exponential_of_eigh(result: EighResult) -> LinearOperator:
     """V diag(exp(w)) Vᴴ."""
-    return function_of_eigh(result, _exp)
+    return function_of_eigh(result, exponentials)
 
 
 def _congruence(V: LinearOperator, values: Any) -> LinearOperator:
@@ -384,7 +379,8 @@ def _nonnegative_sqrt(w: Any) -> Any:
     return xp.sqrt(xp.where(w < 0, xp.zeros_like(w), w))
 
 
-def _exp(w: Any) -> Any:
+def exponentials(w: Any) -> Any:
+    """exp(w), entry by entry."""
     return ns.array_namespace(w).exp(w)
 
 

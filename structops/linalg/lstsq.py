@@ -78,7 +78,7 @@ def lstsq(
     """
     A = as_operator(A)
     b = b if ns.is_array(b) else np.asarray(b)
-    B = A.H._check_operand(b, A.shape[0])
+    B = A._check_operand(b, A.shape[0])
     check_finite(B, "b")
     with dense_budget(max_dense_elements):
         if algorithm is not None:

@@ -21,7 +21,7 @@ from structops.linalg.dispatch import find_rule, rule
 from structops.linalg.eigen import unitary, unsorted_eigh, unsorted_eigvalsh
 from structops.linalg.factor import factorize, factorize_dense
 from structops.linalg.factorizations import combine_slogdets
-from structops.linalg.functions import images
+from structops.linalg.functions import exponentials, images
 from structops.linalg.inverse import Inverse, inverse, pinv, reciprocals
 from structops.linalg.logdet import slogdet
 from structops.linalg.norms import norm
@@ -178,10 +178,6 @@ def _function(op: LowRank, factor: Any, shift: Any, f: Callable[[Any], Any]) -> 
     return result._claim(result.properties | certain)
 
 
-def _exp(w: Any) -> Any:
-    return ns.array_namespace(w).exp(w)
-
-
 def _root(w: Any) -> Any:
     """Square roots, where rounding may have made zeros of a semidefinite operator negative."""
     xp = ns.array_namespace(w)
@@ -243,7 +239,7 @@ def function_of_the_range_shifted(op: Sum, f: Any) -> LinearOperator:
 
 @rule("expm", Shifted, when=is_self_adjoint, cost="n r^2")
 def exponential_of_shifted_low_rank(op: Sum) -> LinearOperator:
-    return _function(op.terms[0], *_factor_and_shift(op), _exp)
+    return _function(op.terms[0], *_factor_and_shift(op), exponentials)
 
 
 @rule("sqrt", Shifted, when=_has_entries, cost="n r^2")
