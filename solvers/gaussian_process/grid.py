@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator
 
 from structops.covariances import Constant, Covariance, as_covariance
 from structops.results import Diagnostics
+from structops.solvers.gaussian_process.base import GaussianProcess
 from structops.solvers.gaussian_process.data import (
     AxisReader,
     Grid,
@@ -23,14 +22,13 @@ from structops.solvers.gaussian_process.data import (
 )
 from structops.solvers.gaussian_process.dense import DenseRoad
 from structops.solvers.gaussian_process.exact import ExactGrid
-from structops.solvers.gaussian_process.learning import Optimum, minimise
-from structops.solvers.gaussian_process.roads import Road
+from structops.solvers.gaussian_process.learning import Optimum
+from structops.solvers.gaussian_process.roads import Likelihood, Road
 from structops.solvers.gaussian_process.vecchia import VecchiaOptions, VecchiaRoad
 
 logger = logging.getLogger(__name__)
 
 _LONGEST_EXACT_AXIS = 4096  # its eigenproblem takes a minute and 128 MiB
-_METRIC_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -54,6 +52,9 @@ class GridGPDiagnostics:
     solve : Diagnostics
         Of the linear system: iterations, true relative residual, tolerance.
     message : str
+        The optimiser's own words.
+    history : ndarray
+        Log-likelihood (with priors) at the start and after every iteration of learning.
     """
 
     method: str
@@ -65,9 +66,10 @@ class GridGPDiagnostics:
     seconds: dict[str, float]
     solve: Diagnostics
     message: str
+    history: np.ndarray
 
 
-class GridGP(BaseEstimator):
+class GridGP(GaussianProcess):
     """Gaussian process regression on a Cartesian grid with missing cells.
 
     The model is ``y = features b + f + e`` on the observed cells, with f a Gaussian process of
@@ -117,6 +119,9 @@ class GridGP(BaseEstimator):
         Vecchia road: relative residual of the linear system behind the mean.
     time_unit : str
         Unit in which datetime64 axes are measured (``"D"``: days), and with them length scales.
+    priors : dict, optional
+        Log-normal priors of hyperparameters, ``{name: (median, standard deviation of the log)}``
+        with names as in ``theta_names_``; learning then maximises the posterior.
     callback : callable, optional
         Called as ``callback(iteration, theta, log_marginal_likelihood)`` in learning.
     verbose : bool
@@ -169,6 +174,7 @@ class GridGP(BaseEstimator):
         prediction_neighbors: int = 60,
         solve_rtol: float = 1e-8,
         time_unit: str = "D",
+        priors: Mapping[str, tuple[float, float]] | None = None,
         callback: Callable[[int, np.ndarray, float], Any] | None = None,
         verbose: bool = False,
         random_state: Any = 0,
@@ -187,6 +193,7 @@ class GridGP(BaseEstimator):
         self.prediction_neighbors = prediction_neighbors
         self.solve_rtol = solve_rtol
         self.time_unit = time_unit
+        self.priors = priors
         self.callback = callback
         self.verbose = verbose
         self.random_state = random_state
@@ -224,13 +231,8 @@ class GridGP(BaseEstimator):
         data = self._read(axes, values, mask)
         covariance = as_covariance(self.covariance)
         _check_single_points(covariance, data.grid)
-        spread = self._value_variance(data.y)
-        noise = self._starting_noise(spread)
-        self._learns_noise = not _is_fixed(self.noise_bounds)
-        self.bounds_ = self._bounds(covariance, data, spread)
-        self.theta_names_ = (*covariance.param_names, *(["noise"] if self._learns_noise else []))
-        self._road = self._choose_road(covariance, data)
-        self._set(covariance, noise)
+        self._start(covariance, data.grid.axes, data.y)
+        self._road = self._choose_road(self.covariance_, data)
         prepared = time.perf_counter()
 
         optimum = self._learn()
@@ -252,43 +254,6 @@ class GridGP(BaseEstimator):
         self._mean = MeanFunction.of(self.mean, grid)
         return GridData(grid, cells, y, self._mean.features(grid, cells))
 
-    def _value_variance(self, y: np.ndarray) -> float:
-        variance = float(np.var(y))
-        if variance > 1e-24 * float(np.max(y * y)):
-            return variance
-        warnings.warn(
-            f"all {y.size} observed values are (nearly) equal, so that no scale can be learned: "
-            "variances end at their bounds, which are set as if the values had variance 1",
-            UserWarning,
-            stacklevel=3,
-        )
-        return 1.0
-
-    def _starting_noise(self, spread: float) -> float:
-        noise = 0.01 * spread if self.noise is None else float(self.noise)
-        allowed = noise > 0 or (noise == 0 and _is_fixed(self.noise_bounds))
-        if not (allowed and np.isfinite(noise)):
-            raise ValueError(
-                f"noise is a variance and must be positive and finite, found {self.noise!r} (zero "
-                'is possible with noise_bounds="fixed")'
-            )
-        return noise
-
-    def _bounds(self, covariance: Covariance, data: GridData, spread: float) -> np.ndarray:
-        bounds = covariance.default_bounds(data.grid.axes, spread).reshape(-1, 2)
-        if not self._learns_noise:
-            return bounds
-        given = (1e-8 * spread, spread) if self.noise_bounds is None else self.noise_bounds
-        try:
-            low, high = (float(b) for b in given)
-        except (TypeError, ValueError):
-            low, high = np.nan, np.nan
-        if not 0 < low <= high < np.inf:
-            raise ValueError(
-                f'noise_bounds must be "fixed" or a pair 0 < low <= high, found {given!r}'
-            )
-        return np.concatenate([bounds, np.log([[low, high]])])
-
     def _choose_road(self, covariance: Covariance, data: GridData) -> Road:
         if (
             data.is_complete
@@ -306,74 +271,28 @@ class GridGP(BaseEstimator):
 
     # ------------------------------------------------------------------ learning
 
-    def _set(self, covariance: Covariance, noise: float) -> None:
-        self.covariance_, self.noise_ = covariance, noise
-        self.theta_ = np.append(covariance.params, np.log(noise) if self._learns_noise else [])
+    def _likelihood(
+        self, covariance: Covariance, noise: float, gradient: bool, learning: bool
+    ) -> Likelihood:
+        return self._road.likelihood(covariance, noise, gradient=gradient, learning=learning)
 
-    def _unpack(self, theta: np.ndarray) -> tuple[Covariance, float]:
-        if not self._learns_noise:
-            return self.covariance_.with_params(theta), self.noise_
-        return self.covariance_.with_params(theta[:-1]), float(np.exp(theta[-1]))
+    def _adapt(self, covariance: Covariance) -> bool:
+        return self._road.adapt(covariance)
 
-    def _objective(self, theta: np.ndarray, learning: bool = True) -> tuple[float, np.ndarray]:
-        covariance, noise = self._unpack(theta)
-        result = self._road.likelihood(covariance, noise, gradient=True, learning=learning)
-        if not self._learns_noise:
-            return result.nll, result.gradient[:-1]
-        return result.nll, np.append(result.gradient[:-1], noise * result.gradient[-1])
-
-    def _learn(self) -> Optimum | None:
-        if self.optimizer is None:
-            return None
-        if self.optimizer != "L-BFGS-B":
-            raise ValueError(f'optimizer must be "L-BFGS-B" or None, found {self.optimizer!r}')
-        with _Progress(self.max_iter, self.verbose, self.callback) as progress:
-            optimum = self._minimise(self.theta_, progress)
-            rng = np.random.default_rng(self.random_state)
-            for _ in range(self.n_restarts):
-                other = self._minimise(rng.uniform(*self.bounds_.T), progress)
-                optimum = min(optimum, other, key=lambda o: o.nll)
-            self._set(*self._unpack(optimum.theta))
-            for _ in range(_METRIC_ROUNDS):
-                if not self._road.adapt(self.covariance_):
-                    break
-                optimum = self._minimise(self.theta_, progress)
-                self._set(*self._unpack(optimum.theta))
-        return optimum
-
-    def _minimise(self, start: np.ndarray, progress: _Progress) -> Optimum:
-        return minimise(
-            self._objective,
-            start,
-            self.bounds_,
-            max_iter=self.max_iter,
-            tol=self.tol,
-            callback=progress,
-        )
-
-    def _report(self, optimum: Optimum | None, seconds: dict[str, float]) -> None:
+    def _report(self, optimum: Optimum, seconds: dict[str, float]) -> None:
         solve = self._posterior.diagnostics
-        if optimum is None:
-            likelihood = self._road.likelihood(self.covariance_, self.noise_, learning=True)
-            optimum = Optimum(self.theta_, likelihood.nll, True, 0, 1, "nothing was learned")
-        if not optimum.converged:
-            warnings.warn(
-                f"learning stopped before it converged ({optimum.message}); the best point seen "
-                "is kept: raise max_iter or start nearer",
-                RuntimeWarning,
-                stacklevel=3,
-            )
-        near = np.isclose(self.theta_[:, None], self.bounds_, rtol=0, atol=1e-6).any(axis=1)
+        self._warn_if_not_converged(optimum)
         self.diagnostics_ = GridGPDiagnostics(
             method=self._road.name,
             converged=optimum.converged and solve.converged,
             iterations=optimum.iterations,
             evaluations=optimum.evaluations,
-            log_marginal_likelihood=-optimum.nll,
-            at_bounds=tuple(n for n, b in zip(self.theta_names_, near, strict=True) if b),
+            log_marginal_likelihood=-optimum.nll - self._priors.log_density(self.theta_)[0],
+            at_bounds=self._at_bounds(),
             seconds=seconds,
             solve=solve,
             message=optimum.message,
+            history=optimum.history,
         )
         logger.info("GridGP: %s", self.diagnostics_)
 
@@ -414,46 +333,6 @@ class GridGP(BaseEstimator):
         variance = self._posterior.variance(target) + (self.noise_ if include_noise else 0.0)
         return mean.reshape(grid.shape), np.sqrt(variance).reshape(grid.shape)
 
-    def log_marginal_likelihood(self, theta: Any = None, return_grad: bool = False) -> Any:
-        """Log marginal likelihood of the data, at the best coefficients of the mean.
-
-        Parameters
-        ----------
-        theta : array_like, shape (p,), optional
-            Logs of the free hyperparameters (`theta_names_`); the fitted ones if left out.
-        return_grad : bool
-            Whether to return the gradient with respect to theta too.
-
-        Returns
-        -------
-        value : float
-            On the Vecchia road, that of Vecchia's approximation with all terms.
-        gradient : ndarray, shape (p,)
-            Only with ``return_grad``.
-        """
-        self._check_fitted()
-        theta = self.theta_ if theta is None else np.asarray(theta, dtype=np.float64)
-        if theta.shape != self.theta_.shape:
-            raise ValueError(
-                f"theta must hold the {self.theta_.size} values {', '.join(self.theta_names_)}, "
-                f"found shape {theta.shape}"
-            )
-        if return_grad:
-            nll, gradient = self._objective(theta, learning=False)
-            return -nll, -gradient
-        covariance, noise = self._unpack(theta)
-        return -self._road.likelihood(covariance, noise).nll
-
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "diagnostics_"):
-            from sklearn.exceptions import NotFittedError
-
-            raise NotFittedError("this GridGP has seen no data yet; call fit(axes, values) first")
-
-
-def _is_fixed(bounds: Any) -> bool:
-    return isinstance(bounds, str) and bounds == "fixed"
-
 
 def _check_single_points(covariance: Covariance, grid: Grid) -> None:
     """Refuse an axis with one point, whose covariance cannot be learned."""
@@ -466,32 +345,3 @@ def _check_single_points(covariance: Covariance, grid: Grid) -> None:
                 f"axis {k} has one point (position 0), so that a covariance along it means "
                 "nothing: leave the axis out, or give it a Constant factor in Separable"
             )
-
-
-class _Progress:
-    """Progress bar and user callback of the optimiser."""
-
-    def __init__(self, total: int, verbose: bool, callback: Callable | None) -> None:
-        self._total, self._verbose, self._callback = total, verbose, callback
-        self._iteration = 0
-        self._bar: Any = None
-
-    def __enter__(self) -> Self:
-        if self._verbose:
-            from tqdm.auto import tqdm
-
-            self._bar = tqdm(total=self._total, desc="learning", unit="it")
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        if self._bar is not None:
-            self._bar.total = self._iteration  # converged: the bar is full
-            self._bar.close()
-
-    def __call__(self, theta: np.ndarray, nll: float) -> None:
-        self._iteration += 1
-        if self._bar is not None:
-            self._bar.update()
-            self._bar.set_postfix(log_likelihood=f"{-nll:.1f}")
-        if self._callback is not None:
-            self._callback(self._iteration, theta, -nll)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 import numpy as np
 from scipy.optimize import minimize
@@ -26,6 +27,8 @@ class Optimum:
     iterations, evaluations : int
     message : str
         The optimiser's own words.
+    history : ndarray, shape (iterations + 1,)
+        Log-likelihood (with priors) at the start and after every iteration.
     """
 
     theta: np.ndarray
@@ -34,6 +37,7 @@ class Optimum:
     iterations: int
     evaluations: int
     message: str
+    history: np.ndarray = field(default_factory=lambda: np.empty(0))
 
 
 class _BestSeen:
@@ -104,14 +108,23 @@ def minimise(
     start = np.clip(start, bounds[:, 0], bounds[:, 1])
     if start.size == 0 or max_iter == 0:
         best(start)
-        return Optimum(start, best.nll, True, 0, best.evaluations, "nothing to learn")
+        history = np.array([-best.nll])
+        return Optimum(start, best.nll, True, 0, best.evaluations, "nothing to learn", history)
+    history: list[float] = []
 
-    def after_iteration(intermediate_result: object) -> None:
+    def objective_with_start(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        result = best(theta)
+        if not history:
+            history.append(-result[0])
+        return result
+
+    def after_iteration(intermediate_result: Any) -> None:
+        history.append(-float(intermediate_result.fun))
         if callback is not None:
-            callback(intermediate_result.x, float(intermediate_result.fun))  # type: ignore[attr-defined]
+            callback(intermediate_result.x, float(intermediate_result.fun))
 
     result = minimize(
-        best,
+        objective_with_start,
         start,
         jac=True,
         method="L-BFGS-B",
@@ -121,5 +134,50 @@ def minimise(
     )
     assert best.theta is not None
     converged = bool(result.success) and float(result.fun) <= best.nll
-    message = str(result.message)
-    return Optimum(best.theta, best.nll, converged, int(result.nit), best.evaluations, message)
+    return Optimum(
+        best.theta,
+        best.nll,
+        converged,
+        int(result.nit),
+        best.evaluations,
+        str(result.message),
+        np.array(history),
+    )
+
+
+class Progress:
+    """Progress bar (tqdm, with the time left) and user callback of the optimiser.
+
+    Parameters
+    ----------
+    total : int
+        Most iterations.
+    verbose : bool
+    callback : callable or None
+        Called as ``callback(iteration, theta, log_likelihood)``.
+    """
+
+    def __init__(self, total: int, verbose: bool, callback: Callable | None) -> None:
+        self._total, self._verbose, self._callback = total, verbose, callback
+        self._iteration = 0
+        self._bar: Any = None
+
+    def __enter__(self) -> Self:
+        if self._verbose:
+            from tqdm.auto import tqdm
+
+            self._bar = tqdm(total=self._total, desc="learning", unit="it")
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self._bar is not None:
+            self._bar.total = self._iteration  # converged: the bar is full
+            self._bar.close()
+
+    def __call__(self, theta: np.ndarray, nll: float) -> None:
+        self._iteration += 1
+        if self._bar is not None:
+            self._bar.update()
+            self._bar.set_postfix(log_likelihood=f"{-nll:.1f}")
+        if self._callback is not None:
+            self._callback(self._iteration, theta, -nll)
