@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from structops.solvers.gaussian_process.roads import Likelihood
 logger = logging.getLogger(__name__)
 
 _ADAPTATIONS = 3
+_SIGNIFICANT = 3.0  # standard errors
 _CURVATURE_STEP = 1e-3  # of a log-hyperparameter, in the differences of the gradient
 
 
@@ -122,6 +124,7 @@ class GaussianProcess(BaseEstimator):
         """What learning minimises: likelihood and priors."""
         covariance, noise = self._unpack(theta)
         result = self._likelihood(covariance, noise, gradient=True, learning=True)
+        self._gradient_error, self._standard_error = result.gradient_error, result.standard_error
         prior, slope = self._priors.log_density(theta)
         return result.nll - prior, self._in_theta(result.gradient, noise) - slope
 
@@ -131,7 +134,8 @@ class GaussianProcess(BaseEstimator):
         """Maximise the likelihood (times the priors) and set the result; restarts included."""
         if self.optimizer is None:
             covariance, noise = self.covariance_, self.noise_
-            nll = self._likelihood(covariance, noise, gradient=False, learning=True).nll
+            result = self._likelihood(covariance, noise, gradient=False, learning=True)
+            nll, self._standard_error = result.nll, result.standard_error
             return Optimum(self.theta_, nll, True, 0, 1, "nothing was learned", np.array([-nll]))
         if self.optimizer != "L-BFGS-B":
             raise ValueError(f'optimizer must be "L-BFGS-B" or None, found {self.optimizer!r}')
@@ -152,7 +156,7 @@ class GaussianProcess(BaseEstimator):
         return optimum
 
     def _minimise(self, start: np.ndarray, progress: Progress) -> Optimum:
-        return minimise(
+        optimum = minimise(
             self._negative_log_posterior,
             start,
             self.bounds_,
@@ -160,6 +164,16 @@ class GaussianProcess(BaseEstimator):
             tol=self.tol,
             callback=progress,
         )
+        if optimum.converged or not self._gradient_error.size:
+            return optimum
+        # a line search fails where the slope is lost in the noise of its estimate
+        gradient = self._negative_log_posterior(optimum.theta)[1]
+        error = self._in_theta(self._gradient_error, self._unpack(optimum.theta)[1])
+        inside = ~self._is_at_bound(optimum.theta)
+        if np.all(np.abs(gradient[inside]) <= _SIGNIFICANT * error[inside]):
+            message = "the gradient is zero within the standard error of its estimate"
+            return replace(optimum, converged=True, message=message)
+        return optimum
 
     def _warn_if_not_converged(self, optimum: Optimum) -> None:
         if not optimum.converged:
@@ -172,8 +186,11 @@ class GaussianProcess(BaseEstimator):
 
     def _at_bounds(self) -> tuple[str, ...]:
         """Names of the hyperparameters that ended at a bound of theirs."""
-        near = np.isclose(self.theta_[:, None], self.bounds_, rtol=0, atol=1e-6).any(axis=1)
-        return tuple(name for name, at in zip(self.theta_names_, near, strict=True) if at)
+        at_bound = self._is_at_bound(self.theta_)
+        return tuple(name for name, at in zip(self.theta_names_, at_bound, strict=True) if at)
+
+    def _is_at_bound(self, theta: np.ndarray) -> np.ndarray:
+        return np.isclose(theta[:, None], self.bounds_, rtol=0, atol=1e-6).any(axis=1)
 
     # -- answers ----------------------------------------------------------------------------
 
@@ -232,7 +249,7 @@ class GaussianProcess(BaseEstimator):
             infinite where the likelihood does not curve downwards, NaN at bounds.
         """
         self._check_fitted()
-        inside = np.array([name not in self._at_bounds() for name in self.theta_names_], dtype=bool)
+        inside = ~self._is_at_bound(self.theta_)
         rows = []
         for k in np.flatnonzero(inside):
             step = np.zeros_like(self.theta_)

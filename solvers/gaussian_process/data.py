@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,9 @@ import numpy as np
 from structops.exceptions import ShapeMismatchError
 
 MEANS = ("constant", "zero", "linear")
+
+#: Relative noise variances as the user gives them; see `NoiseScale`.
+NoiseScaleLike = Any
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +48,78 @@ class Grid:
 
 
 @dataclass(frozen=True, eq=False)
+class NoiseScale:
+    """Covariance matrix of the noise, divided by the noise variance.
+
+    Attributes
+    ----------
+    factors : tuple of ndarray or None
+        One an axis, (n_k,) variances or an (n_k, n_k) covariance matrix: their Kronecker product
+        belongs to the whole grid. None if the noise is not given in this form.
+    of_cells : ndarray, shape (grid.size,), or None
+        Variance of every cell of the grid (NaN where it was not given); None if all are 1.
+    """
+
+    factors: tuple[np.ndarray, ...] | None = None
+    of_cells: np.ndarray | None = None
+
+    @property
+    def is_diagonal(self) -> bool:
+        """Whether the noise of different cells is independent."""
+        return self.factors is None or all(factor.ndim == 1 for factor in self.factors)
+
+    def at(self, cells: np.ndarray) -> np.ndarray | float:
+        """Variances at cells, one number if all are the same."""
+        return 1.0 if self.of_cells is None else self.of_cells[cells]
+
+    @classmethod
+    def read(cls, grid: Grid, cells: np.ndarray, given: NoiseScaleLike) -> NoiseScale:
+        """Check what the user gave for the observed cells of a grid."""
+        if given is None:
+            return cls()
+        if isinstance(given, (tuple, list)) and len(given) == len(grid.shape) > 1:
+            factors = tuple(_noise_factor(k, f, n) for k, (f, n) in enumerate(_zip(given, grid)))
+            diagonals = [f if f.ndim == 1 else np.diag(f) for f in factors]
+            return cls(factors, reduce(np.multiply.outer, diagonals).reshape(-1))
+        scale = np.asarray(given, dtype=np.float64)
+        if scale.shape != grid.shape:
+            raise ShapeMismatchError(
+                f"noise_scale must have the shape {grid.shape} of the grid, or be a tuple with one "
+                f"factor for each axis, found shape {scale.shape}"
+            )
+        observed = np.zeros(grid.size, dtype=bool)
+        observed[cells] = True
+        bad = ~(np.isfinite(scale) & (scale > 0)) & observed.reshape(grid.shape)
+        _refuse(bad, "noise_scale", scale, "variances of observed cells must be positive")
+        return cls(None, scale.reshape(-1))
+
+
+def _zip(given: Sequence[Any], grid: Grid) -> list[tuple[np.ndarray, int]]:
+    arrays = [np.asarray(f, dtype=np.float64) for f in given]
+    return list(zip(arrays, grid.shape, strict=True))
+
+
+def _noise_factor(k: int, factor: np.ndarray, n: int) -> np.ndarray:
+    name = f"noise_scale[{k}]"
+    if factor.shape == (n,):
+        _refuse(~(np.isfinite(factor) & (factor > 0)), name, factor, "variances must be positive")
+        return factor
+    if factor.shape != (n, n):
+        raise ShapeMismatchError(
+            f"{name} must hold the {n} variances or the ({n}, {n}) covariance matrix of axis {k}, "
+            f"found shape {factor.shape}"
+        )
+    _refuse(~np.isfinite(factor), name, factor, "entries must be finite")
+    lowest = float(np.linalg.eigvalsh(factor)[0])
+    if not np.array_equal(factor, factor.T) or lowest <= 0:
+        raise ValueError(
+            f"{name} must be symmetric and positive definite, found "
+            f"{'a smallest eigenvalue of ' + format(lowest, '.3g') if lowest <= 0 else 'asymmetry'}"
+        )
+    return factor
+
+
+@dataclass(frozen=True, eq=False)
 class GridData:
     """Observations on a grid.
 
@@ -57,12 +132,19 @@ class GridData:
         Their values.
     features : ndarray, shape (n, q)
         Regressors of the mean function at the observed cells.
+    noise_scale : NoiseScale
+        Covariance of the noise up to a factor.
     """
 
     grid: Grid
     cells: np.ndarray
     y: np.ndarray
     features: np.ndarray
+    noise_scale: NoiseScale = field(default_factory=NoiseScale)
+
+    def noise(self, variance: float) -> np.ndarray | float:
+        """Noise variances of the observations, one number if all are the same."""
+        return variance * self.noise_scale.at(self.cells)
 
     @property
     def is_complete(self) -> bool:
@@ -70,37 +152,58 @@ class GridData:
         return self.cells.size == self.grid.size
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MeanFunction:
-    """Regressors of the mean: none, a constant, or a constant and every coordinate.
+    """Regressors of the mean: none, a constant, a constant and every coordinate, or an array.
 
     Attributes
     ----------
-    kind : {"zero", "constant", "linear"}
+    kind : {"zero", "constant", "linear", "features"}
     centre, half_range : tuple of float
         Coordinates enter as (x - centre) / half_range, between -1 and 1 on the fitted grid.
+    given : ndarray, shape (grid.size, q), or None
+        The user's features on the fitted grid.
     """
 
     kind: str
     centre: tuple[float, ...]
     half_range: tuple[float, ...]
+    given: np.ndarray | None = None
 
     @classmethod
-    def of(cls, kind: str, grid: Grid) -> MeanFunction:
-        """The mean function ``kind`` scaled to a grid."""
-        if kind not in MEANS:
-            raise ValueError(f"mean must be one of {', '.join(map(repr, MEANS))}, found {kind!r}")
+    def of(cls, mean: Any, grid: Grid) -> MeanFunction:
+        """The mean function the user named, or the features given, on a grid."""
         columns = [c for axis in grid.axes for c in axis.reshape(axis.shape[0], -1).T]
         spans = [(float(c.min()), float(c.max())) for c in columns]
-        return cls(
-            kind,
-            tuple((a + b) / 2 for a, b in spans),
-            tuple((b - a) / 2 or 1.0 for a, b in spans),
-        )
+        centre = tuple((a + b) / 2 for a, b in spans)
+        half_range = tuple((b - a) / 2 or 1.0 for a, b in spans)
+        if not isinstance(mean, str):
+            return cls("features", centre, half_range, _read_features(mean, grid))
+        if mean not in MEANS:
+            raise ValueError(
+                f"mean must be one of {', '.join(map(repr, MEANS))}, or an array of features, "
+                f"found {mean!r}"
+            )
+        return cls(mean, centre, half_range)
 
-    def features(self, grid: Grid, cells: np.ndarray | None = None) -> np.ndarray:
+    def features(
+        self, grid: Grid, cells: np.ndarray | None = None, given: Any = None
+    ) -> np.ndarray:
         """Regressors at cells of a grid (all if left out), shape (len(cells), q)."""
         count = grid.size if cells is None else cells.size
+        if self.kind == "features":
+            assert self.given is not None
+            table = self.given if given is None else _read_features(given, grid)
+            if table.shape != (grid.size, self.given.shape[1]):
+                raise ShapeMismatchError(
+                    f"the mean was fitted to {self.given.shape[1]} features: predictions on a grid "
+                    f"of shape {grid.shape} need features of shape "
+                    f"{(*grid.shape, self.given.shape[1])}, found "
+                    f"{'none' if given is None else np.shape(given)}"
+                )
+            return table if cells is None else table[cells]
+        if given is not None:
+            raise ValueError(f"features go with a mean given by features, not mean={self.kind!r}")
         if self.kind == "zero":
             return np.empty((count, 0))
         ones = np.ones((count, 1))
@@ -110,22 +213,39 @@ class MeanFunction:
         return np.concatenate([ones, scaled], axis=1)
 
 
+def _read_features(features: Any, grid: Grid) -> np.ndarray:
+    """Features on a grid, shape (*grid.shape, q), as a table (grid.size, q)."""
+    features = np.asarray(features, dtype=np.float64)
+    if features.shape == grid.shape:
+        features = features[..., None]
+    if features.shape[:-1] != grid.shape:
+        raise ShapeMismatchError(
+            f"features of the mean must have shape {(*grid.shape, 'q')} (one column for each of q "
+            f"features; include a column of ones for a constant), found {features.shape}"
+        )
+    _refuse(~np.isfinite(features), "features", features, "features must be finite")
+    return features.reshape(grid.size, -1)
+
+
 class AxisReader:
-    """Turns axes as the user writes them into numbers, dates included.
+    """Turns axes as the user writes them into numbers, dates and labels included.
 
     Parameters
     ----------
     axes : sequence of array_like
-        The axes of the data. Dates (datetime64) become times since the first date.
+        The axes of the data. Dates (datetime64) become times since the first date, labels
+        (strings) positions.
     time_unit : str
         Unit of those times, as NumPy writes it (``"D"``, ``"h"``, ``"s"``).
     """
 
     def __init__(self, axes: Sequence[Any], time_unit: str) -> None:
         self._origins: list[np.datetime64 | None] = []
+        self._labels: list[list[Any] | None] = []
         for axis in map(np.asarray, axes):
-            is_date = axis.dtype.kind == "M" and axis.size > 0
-            self._origins.append(axis.flat[0] if is_date else None)
+            kind = _kind(axis)
+            self._origins.append(axis.flat[0] if kind == "dates" and axis.size else None)
+            self._labels.append(axis.tolist() if kind == "labels" else None)
         self._unit = np.timedelta64(1, time_unit)
 
     def read(self, axes: Sequence[Any]) -> Grid:
@@ -143,18 +263,18 @@ class AxisReader:
                 f"axis {k} must hold coordinates in an array of shape (n,) or (n, p) with n >= 1, "
                 f"found shape {axis.shape}"
             )
-        origin = self._origins[k]
-        if (axis.dtype.kind == "M") != (origin is not None):
+        kind, origin, labels = _kind(axis), self._origins[k], self._labels[k]
+        fitted = "dates" if origin is not None else "labels" if labels is not None else "numbers"
+        if kind != fitted:
             raise TypeError(
-                f"axis {k} holds {axis.dtype}, the fitted axis "
-                f"{'dates (datetime64)' if origin is not None else 'numbers'}; give the same kind"
+                f"axis {k} holds {kind} ({axis.dtype}), the fitted axis {fitted}; give the same "
+                "kind: real numbers, dates (datetime64) or labels (strings)"
             )
         if origin is not None:
-            missing = np.isnat(axis)
-            _refuse(missing, f"axis {k}", axis, "coordinates must not be missing")
+            _refuse(np.isnat(axis), f"axis {k}", axis, "coordinates must not be missing")
             axis = (axis - origin) / self._unit
-        elif axis.dtype.kind not in "fiub":
-            raise TypeError(f"axis {k} must hold real numbers or dates, found dtype {axis.dtype}")
+        if labels is not None:
+            axis = _positions(k, axis, labels)
         axis = np.ascontiguousarray(axis, dtype=np.float64)
         _refuse(~np.isfinite(axis), f"axis {k}", axis, "coordinates must be finite")
         if axis.ndim == 1:
@@ -162,6 +282,28 @@ class AxisReader:
         else:
             _check_distinct(k, axis)
         return axis
+
+
+def _kind(axis: np.ndarray) -> str:
+    if axis.dtype.kind == "M":
+        return "dates"
+    strings = axis.dtype.kind == "U" or (
+        axis.dtype.kind == "O" and all(isinstance(label, str) for label in axis.flat)
+    )
+    if strings and axis.ndim == 1:
+        return "labels"
+    return "numbers" if axis.dtype.kind in "fiub" else f"dtype {axis.dtype}"
+
+
+def _positions(k: int, axis: np.ndarray, labels: list[Any]) -> np.ndarray:
+    """Places of labels among the fitted ones."""
+    place = {label: i for i, label in enumerate(labels)}
+    if len(place) < len(labels):
+        raise ValueError(f"axis {k} repeats a label: {sorted(labels)}; every label may occur once")
+    unknown = [label for label in axis.tolist() if label not in place]
+    if unknown:
+        raise ValueError(f"axis {k} has the labels {labels}, found also {unknown[0]!r}")
+    return np.array([place[label] for label in axis.tolist()], dtype=np.float64)
 
 
 def _refuse(bad: np.ndarray, name: str, array: np.ndarray, why: str) -> None:

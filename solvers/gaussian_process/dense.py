@@ -17,8 +17,13 @@ from structops.covariances import Covariance
 from structops.exceptions import NotPositiveDefiniteError
 from structops.results import Diagnostics
 from structops.solvers.gaussian_process.data import Grid, GridData
-from structops.solvers.gaussian_process.roads import Likelihood, gaussian_nll, least_squares
-from structops.solvers.gaussian_process.tables import tables_for
+from structops.solvers.gaussian_process.roads import (
+    Likelihood,
+    Posterior,
+    gaussian_nll,
+    least_squares,
+)
+from structops.solvers.gaussian_process.tables import FactorTables, LagTables, tables_for
 
 _BATCH_ELEMENTS = 2**24  # of a matrix between targets and data: 128 MiB
 
@@ -28,8 +33,8 @@ class DenseRoad:
 
     name = "dense (Cholesky factorisation)"
 
-    def __init__(self, data: GridData, covariance: Covariance) -> None:
-        self.data = data
+    def __init__(self, data: GridData, covariance: Covariance, reason: str) -> None:
+        self.data, self.reason = data, reason
         self._points = data.grid.coordinates(data.cells)
         # pairs of cells share few lags: looking their covariances up saves most of the time
         self._tables = tables_for(covariance, data.grid)
@@ -47,12 +52,13 @@ class DenseRoad:
         matrix, chain = self._matrix_with_chain(covariance)
         solution = _Solution(self.data, matrix, noise)
         by_matrix = solution.matrix_gradient()
-        return Likelihood(solution.nll, np.append(chain(by_matrix), np.trace(by_matrix)))
+        by_noise = float(np.sum(np.diag(by_matrix) * self.data.noise(1.0)))
+        return Likelihood(solution.nll, np.append(chain(by_matrix), by_noise))
 
     def posterior(self, covariance: Covariance, noise: float) -> DensePosterior:
         """Condition on the data."""
         solution = self._solution(covariance, noise)
-        return DensePosterior(self.data.grid, self._points, covariance, solution)
+        return DensePosterior(self.data, self._points, self._tables, covariance, noise, solution)
 
     def _solution(self, covariance: Covariance, noise: float) -> _Solution:
         return _Solution(self.data, covariance(self._points), noise)
@@ -72,10 +78,11 @@ class DenseRoad:
 
 
 class _Solution:
-    """(K + noise I)⁻¹ applied to the data, features of the mean fitted."""
+    """(K + noise S)⁻¹ applied to the data, features of the mean fitted."""
 
     def __init__(self, data: GridData, matrix: np.ndarray, noise: float) -> None:
-        matrix = matrix + noise * np.eye(matrix.shape[0])
+        matrix = matrix.copy()
+        matrix[np.diag_indices_from(matrix)] += data.noise(noise)
         self.factor, info = lapack.dpotrf(matrix, lower=1, clean=1)
         if info:
             raise NotPositiveDefiniteError(
@@ -107,24 +114,31 @@ class _Solution:
         return inverse - 0.5 * np.outer(self.alpha, self.alpha)
 
 
-class DensePosterior:
+class DensePosterior(Posterior):
     """Posterior from the Cholesky factor."""
 
     def __init__(
-        self, grid: Grid, points: np.ndarray, covariance: Covariance, solution: _Solution
+        self,
+        data: GridData,
+        points: np.ndarray,
+        tables: LagTables | FactorTables | None,
+        covariance: Covariance,
+        noise: float,
+        solution: _Solution,
     ) -> None:
-        self._grid, self._points, self._covariance = grid, points, covariance
-        self._solution = solution
-        self.coefficients = solution.coefficients
+        self.data, self.tables, self.covariance, self.noise = data, tables, covariance, noise
+        self._points, self._solution = points, solution
+        self.alpha, self.coefficients = solution.alpha, solution.coefficients
         self.diagnostics = Diagnostics(method="dense", message="Cholesky factorisation")
 
-    def mean(self, target: Grid | None = None) -> np.ndarray:
-        """K* alpha."""
+    def solve(self, values: np.ndarray) -> np.ndarray:
+        """By the factor."""
+        return lapack.dpotrs(self._solution.factor, values, lower=1)[0]
+
+    def cross(self, target: Grid | None, weights: np.ndarray) -> np.ndarray:
+        """Rows of K, batch after batch."""
         return np.concatenate(
-            [
-                self._covariance(x, self._points) @ self._solution.alpha
-                for x in self._batches(target)
-            ]
+            [self.covariance(x, self._points) @ weights for x in self._batches(target)]
         )
 
     def variance(self, target: Grid | None = None) -> np.ndarray:
@@ -132,12 +146,17 @@ class DensePosterior:
         parts = []
         for x in self._batches(target):
             white = solve_triangular(
-                self._solution.factor, self._covariance(self._points, x), lower=True
+                self._solution.factor, self.covariance(self._points, x), lower=True
             )
-            parts.append(self._covariance.diag(x) - np.sum(white * white, axis=0))
+            parts.append(self.covariance.diag(x) - np.sum(white * white, axis=0))
         return np.maximum(np.concatenate(parts), 0.0)
 
+    def leave_one_out_variance(self) -> np.ndarray:
+        """Inverse of the diagonal of (K + S)⁻¹."""
+        inverse, _ = lapack.dpotri(self._solution.factor, lower=1)
+        return 1.0 / np.diag(inverse)
+
     def _batches(self, target: Grid | None) -> list[np.ndarray]:
-        points = (target or self._grid).coordinates()
+        points = (target or self.data.grid).coordinates()
         size = max(1, _BATCH_ELEMENTS // self._points.shape[0])
         return [points[start : start + size] for start in range(0, points.shape[0], size)]

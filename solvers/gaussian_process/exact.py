@@ -3,6 +3,10 @@
 With K_k = Q_k diag(l_k) Q_kᵀ and l the outer product of the l_k, the matrix of all N cells is
 K + s I = Q diag(l + s) Qᵀ, Q = Q_1 ⊗ ... ⊗ Q_d. Costs sum n_k³ + N sum n_k.
 
+Noise with a separable covariance matrix s S, S = S_1 ⊗ ... ⊗ S_d, changes the eigenproblems to
+K_k B_k = S_k B_k diag(l_k) with B_kᵀ S_k B_k = I. All formulas keep their form with B_k in the
+place of Q_k, since (K + s S)⁻¹ = B diag(l + s)⁻¹ Bᵀ.
+
 References
 ----------
 .. [1] Y. Saatçi, *Scalable inference for structured Gaussian process models*, PhD thesis,
@@ -18,6 +22,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import reduce
 
 import numpy as np
+import scipy.linalg
 
 import structops as so
 from structops.covariances import Covariance
@@ -25,8 +30,13 @@ from structops.exceptions import NotPositiveDefiniteError
 from structops.parallel import blas_guard, map_chunks
 from structops.results import Diagnostics
 from structops.solvers.gaussian_process.data import Grid, GridData
-from structops.solvers.gaussian_process.roads import Likelihood, gaussian_nll, least_squares
-from structops.solvers.gaussian_process.tables import axis_factors
+from structops.solvers.gaussian_process.roads import (
+    Likelihood,
+    Posterior,
+    gaussian_nll,
+    least_squares,
+)
+from structops.solvers.gaussian_process.tables import FactorTables, axis_factors
 
 _SMALL_AXIS = 512
 
@@ -35,6 +45,7 @@ class ExactGrid:
     """Complete grid, separable covariance."""
 
     name = "exact (Kronecker eigendecomposition)"
+    reason = "the grid is complete and the covariance is a product over its axes"
 
     def __init__(self, data: GridData) -> None:
         self.data = data
@@ -54,11 +65,12 @@ class ExactGrid:
     def _likelihood(self, covariance: Covariance, noise: float, gradient: bool) -> Likelihood:
         axes = self.data.grid.axes
         split = axis_factors(covariance, self.data.grid)
+        scales = self.data.noise_scale.factors
         if not gradient:
             matrices = [f(axis) for f, axis in zip(split.factors, axes, strict=True)]
-            return Likelihood(_Spectrum(matrices, self._values, noise).nll, np.empty(0))
+            return Likelihood(_Spectrum(matrices, self._values, noise, scales).nll, np.empty(0))
         pairs = [f.value_and_gradient(axis) for f, axis in zip(split.factors, axes, strict=True)]
-        spectrum = _Spectrum([matrix for matrix, _ in pairs], self._values, noise)
+        spectrum = _Spectrum([matrix for matrix, _ in pairs], self._values, noise, scales)
         by_matrix = spectrum.matrix_gradients()
         by_param = [
             sum(np.vdot(by_matrix[k], pairs[k][1][j]) for k, j in places) for places in split.owners
@@ -67,11 +79,11 @@ class ExactGrid:
 
     def posterior(self, covariance: Covariance, noise: float) -> ExactPosterior:
         """Condition on the data."""
-        return ExactPosterior(self.data.grid, self._values, covariance, noise)
+        return ExactPosterior(self.data, self._values, covariance, noise)
 
 
 class _Spectrum:
-    """K + noise I in its eigenbasis, and what the likelihood needs there.
+    """K + noise S in its eigenbasis, and what the likelihood needs there.
 
     Parameters
     ----------
@@ -80,10 +92,18 @@ class _Spectrum:
     values : ndarray, shape (N, 1 + q)
         Data and features of the mean.
     noise : float
+    scales : tuple of ndarray, optional
+        S_k, matrices or their diagonals; identities if left out.
     """
 
-    def __init__(self, matrices: Sequence[np.ndarray], values: np.ndarray, noise: float) -> None:
-        pairs = _eigenpairs(matrices)
+    def __init__(
+        self,
+        matrices: Sequence[np.ndarray],
+        values: np.ndarray,
+        noise: float,
+        scales: Sequence[np.ndarray] | None = None,
+    ) -> None:
+        pairs = _eigenpairs(matrices) if scales is None else _generalised(matrices, scales)
         self.shape = tuple(matrix.shape[0] for matrix in matrices)
         self.bases = [vectors for _, vectors in pairs]
         self.rotation = so.KroneckerProduct(*self.bases)
@@ -97,10 +117,10 @@ class _Spectrum:
         gram = rotated.T @ weighted
         self.coefficients = least_squares(gram[1:, 1:], gram[1:, 0])
         combine = np.concatenate([[1.0], -self.coefficients])
-        self.alpha = weighted @ combine  # Qᵀ (K + noise I)⁻¹ (y - features b)
+        self.alpha = weighted @ combine  # g Bᵀ (y - features b); alpha of the data is B times it
         self.nll = gaussian_nll(
             float(self.alpha @ (rotated @ combine)),
-            -float(np.sum(np.log(self.inverse))),
+            _logdet_scales(scales) - float(np.sum(np.log(self.inverse))),
             self.product.size,
         )
 
@@ -176,38 +196,92 @@ def _eigh(K: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([even_values, odd_values]), vectors
 
 
-class ExactPosterior:
+def _generalised(
+    matrices: Sequence[np.ndarray], scales: Sequence[np.ndarray]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """l_k and B_k with K_k B_k = S_k B_k diag(l_k), B_kᵀ S_k B_k = I."""
+    pairs = []
+    for K, S in zip(matrices, scales, strict=True):
+        if S.ndim == 1:
+            root = np.sqrt(S)
+            values, vectors = np.linalg.eigh(K / np.multiply.outer(root, root))
+            pairs.append((values, vectors / root[:, None]))
+        else:
+            pairs.append(scipy.linalg.eigh(K, S))
+    return pairs
+
+
+def _logdet_scales(scales: Sequence[np.ndarray] | None) -> float:
+    """log det S = sum_k (N / n_k) log det S_k."""
+    if scales is None:
+        return 0.0
+    size = float(np.prod([S.shape[0] for S in scales]))
+    return sum(
+        size / S.shape[0] * float(np.sum(np.log(S)) if S.ndim == 1 else np.linalg.slogdet(S)[1])
+        for S in scales
+    )
+
+
+class ExactPosterior(Posterior):
     """Posterior on a complete grid, in the eigenbasis of the covariance."""
 
     def __init__(
-        self, grid: Grid, values: np.ndarray, covariance: Covariance, noise: float
+        self, data: GridData, values: np.ndarray, covariance: Covariance, noise: float
     ) -> None:
-        self._grid = grid
-        self._factors = axis_factors(covariance, grid).factors
-        self._matrices = [f(axis) for f, axis in zip(self._factors, grid.axes, strict=True)]
-        self._spectrum = _Spectrum(self._matrices, values, noise)
+        self.data, self.covariance, self.noise = data, covariance, noise
+        self.tables = FactorTables(data.grid, 1)
+        self._factors = axis_factors(covariance, data.grid).factors
+        self._matrices = list(self.tables(covariance))
+        scales = data.noise_scale.factors
+        self._spectrum = _Spectrum(self._matrices, values, noise, scales)
         self.coefficients = self._spectrum.coefficients
+        self.alpha = self._spectrum.rotation @ self._spectrum.alpha
         self.diagnostics = Diagnostics(method="exact", message="eigendecomposition of each axis")
 
-    def mean(self, target: Grid | None = None) -> np.ndarray:
-        """K* alpha, with K* a Kronecker product of rectangular matrices."""
-        return so.KroneckerProduct(*self._rotated_cross(target)) @ self._spectrum.alpha
+    def solve(self, values: np.ndarray) -> np.ndarray:
+        """B diag(g) Bᵀ values."""
+        spectrum = self._spectrum
+        return spectrum.rotation @ (spectrum.inverse[:, None] * (spectrum.rotation.H @ values))
+
+    def cross(self, target: Grid | None, weights: np.ndarray) -> np.ndarray:
+        """A Kronecker product of rectangular matrices."""
+        return so.KroneckerProduct(*self._cross_matrices(target)) @ weights
 
     def variance(self, target: Grid | None = None) -> np.ndarray:
-        """k** - (V ∘ V) g with V = K* Q: one more Kronecker product."""
-        axes = (target or self._grid).axes
+        """k** - (V ∘ V) g with V = K* B: one more Kronecker product."""
+        axes = (target or self.data.grid).axes
         prior = reduce(
             np.multiply.outer, [f.diag(axis) for f, axis in zip(self._factors, axes, strict=True)]
         )
-        squares = [V * V for V in self._rotated_cross(target)]
+        rotated = zip(self._cross_matrices(target), self._spectrum.bases, strict=True)
+        squares = [(matrix @ basis) ** 2 for matrix, basis in rotated]
         explained = so.KroneckerProduct(*squares) @ self._spectrum.inverse
         return np.maximum(prior.reshape(-1) - explained, 0.0)
 
-    def _rotated_cross(self, target: Grid | None) -> list[np.ndarray]:
-        """V_k = K_k(target, data) Q_k for each axis."""
+    def samples(self, target: Grid | None, count: int, rng: np.random.Generator) -> np.ndarray:
+        """On the data's own grid from the eigenbasis: covariance (S B) diag(l s g) (S B)ᵀ."""
+        if target is not None:
+            return super().samples(target, count, rng)
+        spectrum = self._spectrum
+        deviation = np.sqrt(spectrum.product * self.noise * spectrum.inverse)
+        white = rng.standard_normal((deviation.size, count))
+        bases = [
+            basis if S is None else (S[:, None] * basis if S.ndim == 1 else S @ basis)
+            for basis, S in zip(spectrum.bases, self._scales(), strict=True)
+        ]
+        return self.mean()[:, None] + so.KroneckerProduct(*bases) @ (deviation[:, None] * white)
+
+    def leave_one_out_variance(self) -> np.ndarray:
+        """Inverse of the diagonal of (K + S)⁻¹, which is (B ∘ B) g."""
+        squares = so.KroneckerProduct(*[basis**2 for basis in self._spectrum.bases])
+        return 1.0 / (squares @ self._spectrum.inverse)
+
+    def _scales(self) -> Sequence[np.ndarray | None]:
+        return self.data.noise_scale.factors or [None] * len(self._matrices)
+
+    def _cross_matrices(self, target: Grid | None) -> list[np.ndarray]:
+        """K_k(target, data) for each axis."""
         if target is None:
-            cross = self._matrices
-        else:
-            pairs = zip(target.axes, self._grid.axes, strict=True)
-            cross = [f(new, old) for f, (new, old) in zip(self._factors, pairs, strict=True)]
-        return [matrix @ basis for matrix, basis in zip(cross, self._spectrum.bases, strict=True)]
+            return self._matrices
+        pairs = zip(target.axes, self.data.grid.axes, strict=True)
+        return [f(new, old) for f, (new, old) in zip(self._factors, pairs, strict=True)]

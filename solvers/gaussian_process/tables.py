@@ -22,9 +22,13 @@ def tables_for(covariance: Covariance, grid: Grid) -> LagTables | FactorTables |
         spacings = [uniform_spacing(axis) for axis in grid.axes if axis.ndim == 1]
         if len(spacings) == len(grid.axes) and None not in spacings:
             return LagTables(grid, [float(h) for h in spacings])  # type: ignore[arg-type]
-    if covariance.on_axes(grid.axes) is not None:
-        return FactorTables(grid)
-    return None
+    return factor_tables_for(covariance, grid)
+
+
+def factor_tables_for(covariance: Covariance, grid: Grid) -> FactorTables | None:
+    """Tables of a sum of separable covariances, None if it is not one."""
+    summands = covariance.sum_on_axes(grid.axes)
+    return None if summands is None else FactorTables(grid, len(summands))
 
 
 def axis_factors(covariance: Covariance, grid: Grid) -> AxisFactors:
@@ -32,6 +36,13 @@ def axis_factors(covariance: Covariance, grid: Grid) -> AxisFactors:
     split = covariance.on_axes(grid.axes)
     assert split is not None
     return split
+
+
+def axis_summands(covariance: Covariance, grid: Grid) -> tuple[AxisFactors, ...]:
+    """Factors of a covariance that is known to be a sum of products over the axes."""
+    summands = covariance.sum_on_axes(grid.axes)
+    assert summands is not None
+    return summands
 
 
 class LagTables:
@@ -63,34 +74,44 @@ class LagTables:
 
 
 class FactorTables:
-    """Separable covariance: one matrix an axis."""
+    """Sum of separable covariances: for each summand one matrix an axis."""
 
-    def __init__(self, grid: Grid) -> None:
+    def __init__(self, grid: Grid, num_summands: int) -> None:
         self.grid = grid
-        self.lookup = GridLookup(grid.shape, "factors")
+        self.lookup = GridLookup(grid.shape, "factors", num_summands)
 
     def __call__(self, covariance: Covariance) -> Tables:
         """The tables of a covariance."""
-        factors = axis_factors(covariance, self.grid).factors
-        return tuple(f(axis) for f, axis in zip(factors, self.grid.axes, strict=True))
+        return tuple(
+            factor(axis)
+            for summand in axis_summands(covariance, self.grid)
+            for factor, axis in zip(summand.factors, self.grid.axes, strict=True)
+        )
 
     def with_chain(self, covariance: Covariance) -> tuple[Tables, Chain]:
         """The tables, and the map of a derivative in them to one in ``covariance.params``."""
-        factors, owners = axis_factors(covariance, self.grid)
+        summands, d = axis_summands(covariance, self.grid), len(self.grid.axes)
         pairs = [
-            f.value_and_gradient(axis) for f, axis in zip(factors, self.grid.axes, strict=True)
+            factor.value_and_gradient(axis)
+            for summand in summands
+            for factor, axis in zip(summand.factors, self.grid.axes, strict=True)
+        ]
+        places = [
+            [(r * d + k, j) for k, j in own]
+            for r, summand in enumerate(summands)
+            for own in summand.owners
         ]
 
         def chain(gradients: Tables) -> np.ndarray:
             return np.array(
-                [sum(np.vdot(gradients[k], pairs[k][1][j]) for k, j in own) for own in owners]
+                [sum(np.vdot(gradients[t], pairs[t][1][j]) for t, j in own) for own in places]
             )
 
         return tuple(matrix for matrix, _ in pairs), chain
 
     def on(self, grid: Grid) -> FactorTables:
         """The same kind of tables on another grid."""
-        return FactorTables(grid)
+        return FactorTables(grid, self.lookup.num_summands)
 
 
 def _mirror(table: np.ndarray) -> np.ndarray:

@@ -87,14 +87,14 @@ def _flat(grid: Grid, index: list[np.ndarray]) -> np.ndarray:
     return np.ravel_multi_index(np.ix_(*index), grid.shape).reshape(-1)
 
 
-def scattered_mean(
-    covariance: Covariance, points: np.ndarray, alpha: np.ndarray, targets: np.ndarray
+def scattered_product(
+    covariance: Covariance, points: np.ndarray, weights: np.ndarray, targets: np.ndarray
 ) -> np.ndarray:
-    """K(targets, points) alpha, in batches: O(T n) work, bounded memory."""
+    """K(targets, points) weights, in batches: O(T n) work, bounded memory."""
     size = max(1, _BATCH_ELEMENTS // points.shape[0])
 
     def batch(start: int, stop: int) -> np.ndarray:
-        return covariance(targets[start:stop], points) @ alpha
+        return covariance(targets[start:stop], points) @ weights
 
     with blas_guard():
         return np.concatenate(map_chunks(batch, targets.shape[0], size))
@@ -102,7 +102,7 @@ def scattered_mean(
 
 def scattered_variance(
     covariance: Covariance,
-    noise: float,
+    noise: float | np.ndarray,
     points: np.ndarray,
     targets: np.ndarray,
     metric: np.ndarray,
@@ -112,13 +112,15 @@ def scattered_variance(
     tree = cKDTree(points / metric)
     m = min(num_neighbors, points.shape[0])
     prior = float(covariance.diag(targets[:1])[0])
+    noises = np.broadcast_to(noise, points.shape[:1])
 
     def batch(start: int, stop: int) -> np.ndarray:
         own = targets[start:stop]
-        near = points[tree.query(own / metric, k=range(1, m + 1))[1]]  # (T, m, D)
+        chosen = tree.query(own / metric, k=range(1, m + 1))[1]
+        near = points[chosen]  # (T, m, D)
         K = covariance.lag(*np.moveaxis(near[:, :, None] - near[:, None], -1, 0))
         k = covariance.lag(*np.moveaxis(near - own[:, None], -1, 0))
-        K[:, np.arange(m), np.arange(m)] += noise
+        K[:, np.arange(m), np.arange(m)] += noises[chosen]
         return prior - np.sum(k * np.linalg.solve(K, k[:, :, None])[:, :, 0], axis=1)
 
     with blas_guard():

@@ -417,6 +417,37 @@ class Covariance(ABC):
         """
         return self._on_axes(self._points(tuple(axes)))
 
+    def sum_on_axes(self, axes: Sequence[Any]) -> tuple[AxisFactors, ...] | None:
+        """The covariance as a sum of products of one covariance for each axis of a grid.
+
+        Parameters
+        ----------
+        axes : sequence of array_like
+            Axis k of shape (n_k,) or (n_k, p_k).
+
+        Returns
+        -------
+        tuple of AxisFactors or None
+            One for each summand, whose hyperparameters follow each other in ``params``; None if
+            it is no such sum.
+        """
+        return self._sum_on_axes(self._points(tuple(axes)))
+
+    def _sum_on_axes(self, points: Points) -> tuple[AxisFactors, ...] | None:
+        split = self._on_axes(points)
+        return None if split is None else (split,)
+
+    def on_columns(self, widths: Sequence[int]) -> Covariance:
+        """The same covariance of the same grid, when its points come as plain coordinates.
+
+        Parameters
+        ----------
+        widths : sequence of int
+            Number of coordinates on each axis of the grid; the factors of a `Separable` take
+            that many columns each.
+        """
+        return self
+
     def _gram(self, points: Points, budget: int) -> LinearOperator:
         split = self._on_axes(points) if points.is_grid else None
         if split is None:

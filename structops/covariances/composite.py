@@ -77,6 +77,10 @@ class CompositeCovariance(Covariance):
             start = stop
         return self._with_parts(parts)
 
+    def on_columns(self, widths: Sequence[int]) -> Covariance:
+        """The same composite with every part told; see `Covariance.on_columns`."""
+        return self._with_parts([part.on_columns(widths) for part in self._parts])
+
     def _set_fixed(self, names: Sequence[str], fixed: bool) -> Self:
         if not names:
             return self._with_parts([part._set_fixed((), fixed) for part in self._parts])
@@ -232,6 +236,11 @@ class Sum(CompositeCovariance):
 
     def _spectral_density(self, w: Coordinates, input_dim: int) -> np.ndarray:
         return reduce(np.add, [term._spectral_density(w, input_dim) for term in self.terms])
+
+    def _sum_on_axes(self, points: Points) -> tuple[AxisFactors, ...] | None:
+        splits = [term._sum_on_axes(points) for term in self.terms]
+        found = [split for split in splits if split is not None]
+        return sum(found, start=()) if len(found) == len(splits) else None
 
     def _gram(self, points: Points, budget: int) -> LinearOperator:
         operators = [term._gram(points, budget) for term in self._own_structure(points)]
@@ -419,8 +428,10 @@ class Separable(CompositeCovariance):
     Parameters
     ----------
     *factors : Covariance
-        One for each axis of a grid, of any number of columns; on scattered points, factor k
-        takes the next ``factors[k].input_dim`` coordinates, one if that is None.
+        One for each axis of a grid, of any number of columns.
+    widths : tuple of int, optional
+        How many coordinates of a scattered point each factor takes; ``factors[k].input_dim``, or
+        one where that is None, if left out.
 
     Examples
     --------
@@ -434,17 +445,38 @@ class Separable(CompositeCovariance):
     """
 
     factors: tuple[Covariance, ...]
+    widths: tuple[int, ...] | None = None
 
     _field = "factors"
 
-    def __init__(self, *factors: Covariance) -> None:
+    def __init__(self, *factors: Covariance, widths: Sequence[int] | None = None) -> None:
         object.__setattr__(self, "factors", _carry_amplitude(_flatten(factors, Separable)))
+        given = None if widths is None else tuple(int(width) for width in widths)
+        object.__setattr__(self, "widths", given)
+        if given is None:
+            return
+        if len(given) != len(self.factors) or any(
+            width < 1 or factor.input_dim not in (None, width)
+            for factor, width in zip(self.factors, given, strict=True)
+        ):
+            needed = [factor.input_dim or "any" for factor in self.factors]
+            raise ShapeMismatchError(
+                f"widths must hold the number of coordinates of each factor (they take {needed}), "
+                f"found {widths!r}"
+            )
 
     def __repr__(self) -> str:
-        return f"Separable({', '.join(map(repr, self.factors))})"
+        shown = [repr(factor) for factor in self.factors]
+        if self.widths is not None:
+            shown.append(f"widths={self.widths}")
+        return f"Separable({', '.join(shown)})"
 
     def _with_parts(self, parts: Sequence[Covariance]) -> Self:
-        return type(self)(*parts)
+        return type(self)(*parts, widths=self.widths)
+
+    def on_columns(self, widths: Sequence[int]) -> Covariance:
+        """The same covariance whose factors take that many coordinates of scattered points."""
+        return type(self)(*self.factors, widths=widths)
 
     @property
     def is_isotropic(self) -> bool:
@@ -458,7 +490,7 @@ class Separable(CompositeCovariance):
 
     @property
     def _widths(self) -> list[int]:
-        return [factor.input_dim or 1 for factor in self.factors]
+        return list(self.widths or [factor.input_dim or 1 for factor in self.factors])
 
     def _points(self, points: Any) -> Points:
         """On a grid, axes belong to factors, however many columns they have."""
@@ -485,11 +517,11 @@ class Separable(CompositeCovariance):
         return coordinates
 
     def _scaled(self, scalar: float) -> Covariance:
-        return Separable(self.factors[0]._scaled(scalar), *self.factors[1:])
+        return self._with_parts([self.factors[0]._scaled(scalar), *self.factors[1:]])
 
     def _split_amplitude(self) -> tuple[float, Covariance]:
         amplitude, first = self.factors[0]._split_amplitude()
-        return amplitude, Separable(first, *self.factors[1:])
+        return amplitude, self._with_parts([first, *self.factors[1:]])
 
     def _shares(self, coordinates: Coordinates) -> list[Coordinates]:
         """The coordinates of each factor."""

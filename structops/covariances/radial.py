@@ -36,8 +36,8 @@ from structops.covariances.base import (
 from structops.covariances.bessel import log_bessel_k
 from structops.covariances.points import Points
 
-# Scaled distances are cut here, so that neither their squares nor z = q / (2 alpha) overflow.
-_FARTHEST = 1e140
+# Scaled distances are cut here, so that neither their cubes nor z = q / (2 alpha) overflow.
+_FARTHEST = 1e100
 # Below this distance the slope of Matern12, exp(-u) / u, counts as zero: it only ever
 # multiplies squares of distances, which underflow there.
 _NEAREST = 1e-150
@@ -307,6 +307,53 @@ class Matern52(MaternCovariance):
         a *= decay
         a *= 5 / 3
         return value, a
+
+
+@dataclass(frozen=True, repr=False)
+class Matern72(MaternCovariance):
+    """Matérn covariance of smoothness 7/2: processes that are differentiable three times.
+
+    ``k(r) = variance (1 + a + 2 a^2 / 5 + a^3 / 15) exp(-a)``, a = sqrt(7) r / length_scale.
+
+    Parameters
+    ----------
+    length_scale : float or tuple of float
+        In the units of the inputs. A tuple holds one for each coordinate.
+    variance : float
+        k(x, x), in squared units of the process.
+    fixed : tuple of str
+        Names of the hyperparameters that are not free.
+    """
+
+    length_scale: float | tuple[float, ...] = hyperparameter(1.0, per_coordinate=True)
+    variance: float = hyperparameter(1.0)
+
+    _smoothness = 3.5
+
+    def _correlation(self, distance: np.ndarray) -> np.ndarray:
+        distance *= math.sqrt(7)
+        decay = np.negative(distance)
+        np.exp(decay, out=decay)
+        value = distance / 15
+        value += 2 / 5
+        value *= distance
+        value += 1
+        value *= distance
+        value += 1
+        value *= decay
+        return value
+
+    def _correlation_and_slope(self, distance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        a = math.sqrt(7) * distance
+        decay = np.negative(a)
+        np.exp(decay, out=decay)
+        slope = a / 3
+        slope += 1
+        slope *= a
+        slope += 1
+        slope *= 7 / 5
+        slope *= decay
+        return self._correlation(distance.copy()), slope
 
 
 @dataclass(frozen=True, repr=False)

@@ -29,40 +29,7 @@ from structops.covariances.base import (
     length_bounds,
 )
 from structops.covariances.points import Points
-from structops.covariances.radial import MaternCovariance
-from structops.covariances.state_space import LinearModel, StateSpaceModel
-
-
-@dataclass(frozen=True, repr=False)
-class Matern72(MaternCovariance):
-    """Matérn covariance of smoothness 7/2: processes that are differentiable three times.
-
-    ``k(r) = variance (1 + a + 2 a^2 / 5 + a^3 / 15) exp(-a)``, a = sqrt(7) r / length_scale.
-
-    Parameters
-    ----------
-    length_scale : float or tuple of float
-        In the units of the inputs. A tuple holds one for each coordinate.
-    variance : float
-        k(x, x), in squared units of the process.
-    fixed : tuple of str
-        Names of the hyperparameters that are not free.
-    """
-
-    length_scale: float | tuple[float, ...] = hyperparameter(1.0, per_coordinate=True)
-    variance: float = hyperparameter(1.0)
-
-    _smoothness = 3.5
-
-    def _correlation(self, distance: np.ndarray) -> np.ndarray:
-        a = math.sqrt(7) * distance
-        return (1 + a * (1 + a * (2 / 5 + a / 15))) * np.exp(-a)
-
-    def _correlation_and_slope(self, distance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        a = math.sqrt(7) * distance
-        decay = np.exp(-a)
-        value = (1 + a * (1 + a * (2 / 5 + a / 15))) * decay
-        return value, 7 / 5 * (1 + a * (1 + a / 3)) * decay
+from structops.covariances.state_space_models import LinearModel, StateSpaceModel, rotations
 
 
 class _OneDimensional(StationaryCovariance):
@@ -161,7 +128,17 @@ class DampedOscillator(_OneDimensional):
         names = self.param_names
         drifts, noises, covariances = ([by_name[name][i] for name in names] for i in range(3))
         h = np.array([1.0, 0.0])
-        return LinearModel(drift, noise, P, h, names, drifts, noises, covariances)
+        return LinearModel(
+            drift, noise, P, h, names, drifts, noises, covariances, transition=self._transition
+        )
+
+    def _transition(self, dt: np.ndarray) -> np.ndarray:
+        # the response has the rates -ratio, and -ratio has the rates ratio / quality - response
+        value, slope = self._response(dt)
+        A = np.empty((dt.size, 2, 2))
+        A[:, 0, 0], A[:, 0, 1], A[:, 1, 0] = value, -slope, slope
+        A[:, 1, 1] = value + slope / self.quality
+        return A
 
 
 def _damping_derivative(
@@ -400,7 +377,14 @@ class Celerite(_OneDimensional):
             -_symmetric_twice(dF @ P + F @ dP) for dF, dP in zip(drifts, covariances, strict=True)
         ]
         noise = -_symmetric_twice(F @ P)
-        return LinearModel(F, noise, P, np.array([1.0, 0.0]), names, drifts, noises, covariances)
+
+        def transition(dt: np.ndarray) -> np.ndarray:
+            return np.exp(-c * dt)[:, None, None] * rotations(-d * dt)
+
+        h = np.array([1.0, 0.0])
+        return LinearModel(
+            F, noise, P, h, names, drifts, noises, covariances, transition=transition
+        )
 
 
 def _symmetric_twice(X: np.ndarray) -> np.ndarray:

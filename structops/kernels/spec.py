@@ -42,14 +42,14 @@ _SPECS = (
     KernelSpec(
         name="vecchia_conditionals",
         module="vecchia",
-        signature="(table: (L,), rows: (F, P) int, columns: (F, P) int, members: (T, m + 1) int, "
-        "noise: float, values: (P, Q)) -> (T, m), (T,), (T, Q), (T, m, Q)",
+        signature="(table: (L,), rows: (R, F, P) int, columns: (R, F, P) int, "
+        "members: (T, m + 1) int, noise: (P,), values: (P, Q)) -> (T, m), (T,), (T, Q), (T, m, Q)",
     ),
     KernelSpec(
         name="vecchia_table_gradient",
         module="vecchia",
-        signature="(table: (L,), rows: (F, P) int, columns: (F, P) int, members: (T, m + 1) int, "
-        "left: (T, m + 1), right: (T, m + 1)) -> (L,)",
+        signature="(table: (L,), rows: (R, F, P) int, columns: (R, F, P) int, "
+        "members: (T, m + 1) int, left: (T, m + 1), right: (T, m + 1)) -> (L,)",
     ),
     KernelSpec(
         name="csr_apply",

@@ -156,7 +156,7 @@ class LinearOperator(ScipyLinearOperator):
         return Conjugate(self)
 
     def _flops(self) -> float:
-        """Floating-point operations of one product with a vector (an estimate, for reports)."""
+        """What `flops` reports."""
         return 2.0 * self.shape[0] * self.shape[1]
 
     def _to_dense(self) -> Any:
@@ -164,6 +164,11 @@ class LinearOperator(ScipyLinearOperator):
         xp = self.namespace or np
         dtype = ns.dtype_in(xp, self.dtype)
         return self._apply(xp.eye(self.shape[1], dtype=dtype, device=self._device))
+
+    @property
+    def flops(self) -> float:
+        """Floating-point operations of one product with a vector, an estimate."""
+        return self._flops()
 
     # ------------------------------------------------------------------ data and parameters
 
@@ -560,7 +565,7 @@ class LinearOperator(ScipyLinearOperator):
             f"<tr><td style='text-align:left;padding-left:{1 + 1.5 * depth}em'>"
             f"{escape(type(self).__name__)}</td><td>{self.shape[0]} × {self.shape[1]}</td>"
             f"<td>{self.dtype}</td><td>{claims}</td><td>{_bytes(self.nbytes)}</td>"
-            f"<td>{self._flops():.2g}</td></tr>"
+            f"<td>{self.flops:.2g}</td></tr>"
         ]
         for value in self.parameters().values():
             map_leaves(value, lambda x: None, lambda op: rows.extend(op._html_rows(depth + 1)))

@@ -33,9 +33,10 @@ import numpy as np
 
 from structops.exceptions import NotPositiveDefiniteError, PropertyError, ShapeMismatchError
 from structops.kernels.registry import kernel
+from structops.linalg.diagonal import diagonal
 from structops.operators.algebra import Adjoint, Product, Scaled, Sum
 from structops.operators.base import LinearOperator
-from structops.operators.elementary import DiagonalOperator, Selection
+from structops.operators.elementary import DiagonalOperator, Selection, Sparse
 from structops.operators.kronecker import KroneckerProduct
 from structops.operators.toeplitz import BlockToeplitz, Toeplitz
 from structops.parallel import num_threads
@@ -60,56 +61,76 @@ class GridLookup:
         Cells along each axis; a cell is named by its row-major position in the grid.
     kind : {"lags", "factors"}
         ``"lags"``: one table of shape (2 n_1 - 1, ..., 2 n_d - 1), the covariance at every lag,
-        lag 0 of axis k at index n_k - 1 (the ``t`` of `BlockToeplitz`). ``"factors"``: one
-        covariance matrix (n_k, n_k) per axis, to be multiplied (the factors of a
+        lag 0 of axis k at index n_k - 1 (the ``t`` of `BlockToeplitz`). ``"factors"``: for every
+        summand, one covariance matrix (n_k, n_k) per axis, to be multiplied (the factors of a
         `KroneckerProduct`).
+    num_summands : int
+        Products that are added up; 1 for ``"lags"``.
     """
 
     shape: tuple[int, ...]
     kind: Literal["lags", "factors"]
+    num_summands: int = 1
 
     @property
     def table_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Shape of each table."""
+        """Shape of each table, summand after summand."""
         if self.kind == "lags":
             return (tuple(2 * n - 1 for n in self.shape),)
-        return tuple((n, n) for n in self.shape)
+        return tuple((n, n) for n in self.shape) * self.num_summands
 
     def addresses(self, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Row and column parts of the addresses in the flattened tables, each (F, len(cells)).
+        """Row and column parts of the addresses in the flattened tables, each (R, F, len(cells)).
 
-        The entry for cells i and j of factor f stands at ``rows[f, i] + columns[f, j]``.
+        Of factor f of summand r, the entry for cells i and j stands at
+        ``rows[r, f, i] + columns[r, f, j]``.
         """
         index = np.stack(np.unravel_index(cells, self.shape)).astype(np.int64)
         if self.kind == "lags":
             strides = _strides(self.table_shapes[0])
             code = strides @ index
             origin = int(strides @ (np.array(self.shape) - 1))
-            return (code + origin)[None, :], -code[None, :]
-        sizes = np.array(self.shape)[:, None]
-        offsets = np.concatenate([[0], np.cumsum(sizes[:-1, 0] ** 2)])[:, None]
-        return np.ascontiguousarray(offsets + index * sizes), index
+            return (code + origin)[None, None, :], -code[None, None, :]
+        sizes = np.array(self.shape)
+        ends = np.cumsum(np.tile(sizes**2, self.num_summands))
+        offsets = np.concatenate([[0], ends[:-1]]).reshape(self.num_summands, -1, 1)
+        columns = np.tile(index, (self.num_summands, 1, 1))
+        return np.ascontiguousarray(offsets + index * sizes[:, None]), columns
 
-    def matrix(self, tables: Sequence[np.ndarray], cells: np.ndarray) -> np.ndarray:
-        """Dense covariance matrix of a few cells, shape (n, n)."""
-        table, factors = self.flatten(tables), self._pair_addresses(cells)
-        return reduce(np.multiply, [table[address] for address in factors])
+    def matrix(
+        self, tables: Sequence[np.ndarray], cells: np.ndarray, others: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Dense covariance matrix of a few cells with others (themselves), shape (n, m)."""
+        table = self.flatten(tables)
+        products = [
+            reduce(np.multiply, [table[address] for address in factors])
+            for factors in self._pair_addresses(cells, others)
+        ]
+        return reduce(np.add, products)
 
     def matrix_adjoint(
         self, tables: Sequence[np.ndarray], cells: np.ndarray, weights: np.ndarray
     ) -> tuple[np.ndarray, ...]:
         """Derivative of ``sum(weights * matrix(tables, cells))`` with respect to the tables."""
-        table, factors = self.flatten(tables), self._pair_addresses(cells)
+        table = self.flatten(tables)
         gradient = np.zeros_like(table)
-        for f, address in enumerate(factors):
-            others = [table[a] for g, a in enumerate(factors) if g != f]
-            part = reduce(np.multiply, others, weights)
-            gradient += np.bincount(address.ravel(), part.ravel(), table.size)
+        for factors in self._pair_addresses(cells, None):
+            for f, address in enumerate(factors):
+                others = [table[a] for g, a in enumerate(factors) if g != f]
+                part = reduce(np.multiply, others, weights)
+                gradient += np.bincount(address.ravel(), part.ravel(), table.size)
         return self.split(gradient)
 
-    def _pair_addresses(self, cells: np.ndarray) -> list[np.ndarray]:
-        pairs = zip(*self.addresses(cells), strict=True)
-        return [rows[:, None] + columns[None, :] for rows, columns in pairs]
+    def _pair_addresses(
+        self, cells: np.ndarray, others: np.ndarray | None
+    ) -> list[list[np.ndarray]]:
+        """For every summand, the addresses of all pairs in each factor."""
+        rows, columns = self.addresses(cells)
+        columns = columns if others is None else self.addresses(others)[1]
+        return [
+            [row[:, None] + column[None, :] for row, column in zip(*summand, strict=True)]
+            for summand in zip(rows, columns, strict=True)
+        ]
 
     def flatten(self, tables: Sequence[np.ndarray]) -> np.ndarray:
         """The tables as one contiguous float64 vector."""
@@ -163,6 +184,11 @@ class Vecchia(LinearOperator):
         self._factor_transposed = self._factor.T.tocsr()
         super().__init__(dtype=weights.dtype, shape=(n, n), properties=POSITIVE_DEFINITE | REAL)
 
+    @property
+    def factor(self) -> Sparse:
+        """R; its log-determinant is ``-sum(log(variances)) / 2``."""
+        return Sparse(self._factor)
+
     def whiten(self, X: Any) -> Any:
         """R X: independent unit variables if the columns of X follow the approximation.
 
@@ -209,8 +235,9 @@ class VecchiaLikelihood:
         Negative log-likelihood.
     coefficients : ndarray, shape (q,)
         Generalised least-squares coefficients of the features.
-    noise_gradient : float
-        Derivative of ``nll`` with respect to the noise variance (NaN if not asked for).
+    noise_gradient : ndarray, shape (n,)
+        Derivative of ``nll`` with respect to the noise variance of every point (empty if not
+        asked for).
     table_gradients : tuple of ndarray
         Derivative of ``nll`` with respect to the tables, in their shapes (empty if not asked
         for). They are meant for scalar products with derivatives of *symmetric* tables: the two
@@ -219,7 +246,7 @@ class VecchiaLikelihood:
 
     nll: float
     coefficients: np.ndarray
-    noise_gradient: float
+    noise_gradient: np.ndarray
     table_gradients: tuple[np.ndarray, ...]
 
 
@@ -232,7 +259,7 @@ class VecchiaPlan:
     Attributes
     ----------
     lookup : GridLookup
-    rows, columns : ndarray, shape (F, n)
+    rows, columns : ndarray, shape (R, F, n)
         Addresses of the points in the tables.
     members : ndarray of int, shape (T, m + 1)
         Neighbours of each term (-1: none) and, last, its own point.
@@ -276,7 +303,7 @@ class VecchiaPlan:
     @property
     def num_points(self) -> int:
         """Number of points."""
-        return self.rows.shape[1]
+        return self.rows.shape[2]
 
     def subset(self, num_terms: int, rng: Any = 0) -> VecchiaPlan:
         """A random sample of the terms, each with all its neighbours.
@@ -289,8 +316,8 @@ class VecchiaPlan:
         chosen = np.random.default_rng(rng).choice(total, num_terms, replace=False)
         return replace(self, members=np.ascontiguousarray(self.members[np.sort(chosen)]))
 
-    def inverse(self, tables: Sequence[np.ndarray], noise: float) -> Vecchia:
-        """RᵀR, an approximation of (K + noise I)⁻¹."""
+    def inverse(self, tables: Sequence[np.ndarray], noise: float | np.ndarray) -> Vecchia:
+        """RᵀR, an approximation of the inverse of K + noise I (or of K + diag(noise))."""
         nothing = np.empty((self.num_points, 0))
         weights, variances, _, _ = self._conditionals(tables, noise, nothing)
         return Vecchia(self.members, weights, variances)
@@ -298,19 +325,19 @@ class VecchiaPlan:
     def likelihood(
         self,
         tables: Sequence[np.ndarray],
-        noise: float,
+        noise: float | np.ndarray,
         y: np.ndarray,
         features: np.ndarray,
         gradient: bool = False,
     ) -> VecchiaLikelihood:
-        """Likelihood of ``y`` ~ N(features b, K + noise I) at the best b.
+        """Likelihood of ``y`` ~ N(features b, K + diag(noise)) at the best b.
 
         Parameters
         ----------
         tables : sequence of ndarray
             Covariance tables for the plan's lookup.
-        noise : float
-            Noise variance, >= 0.
+        noise : float or array, shape (n,)
+            Noise variance, >= 0, of each point if an array.
         y : array, shape (n,)
         features : array, shape (n, q)
             q may be 0.
@@ -334,7 +361,7 @@ class VecchiaPlan:
             2 * pi
         )
         if not gradient:
-            return VecchiaLikelihood(nll, coefficients, float("nan"), ())
+            return VecchiaLikelihood(nll, coefficients, np.empty(0), ())
 
         # d(d) = uᵀ dK u and de = -zᵀ dK u with u = (-w, 1) and z = (K_NN + noise I)⁻¹ y_N.
         u = np.concatenate([-weights, np.ones((d.size, 1))], axis=1)
@@ -343,37 +370,45 @@ class VecchiaPlan:
         table_gradient = kernel("vecchia_table_gradient", "numpy")(
             self.lookup.flatten(tables), self.rows, self.columns, self.members, left, u
         )
-        return VecchiaLikelihood(
-            nll, coefficients, float(np.sum(left * u)), self.lookup.split(table_gradient)
+        present = self.members >= 0
+        by_point = np.bincount(
+            self.members[present], (left * u)[present], minlength=self.num_points
         )
+        return VecchiaLikelihood(nll, coefficients, by_point, self.lookup.split(table_gradient))
 
     def _conditionals(
-        self, tables: Sequence[np.ndarray], noise: float, values: np.ndarray
+        self, tables: Sequence[np.ndarray], noise: float | np.ndarray, values: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """The kernel's answer, noise of the point itself included in the variances."""
+        noise = _of_each_point(noise, self.num_points)
         weights, variances, residuals, duals = kernel("vecchia_conditionals", "numpy")(
             self.lookup.flatten(tables),
             self.rows,
             self.columns,
             self.members,
-            float(noise),
+            noise,
             np.ascontiguousarray(values, dtype=np.float64),
         )
-        variances += noise
+        variances += noise[self.members[:, -1]]
         _check_variances(variances, self.members)
         return weights, variances, residuals, duals
+
+
+def _of_each_point(noise: float | np.ndarray, n: int) -> np.ndarray:
+    return np.ascontiguousarray(np.broadcast_to(noise, (n,)), dtype=np.float64)
 
 
 def vecchia_predict(
     lookup: GridLookup,
     tables: Sequence[np.ndarray],
-    noise: float,
+    noise: float | np.ndarray,
     cells: np.ndarray,
     coordinates: np.ndarray,
     values: np.ndarray,
     target_cells: np.ndarray,
     target_coordinates: np.ndarray,
     num_neighbors: int = 60,
+    leave_own_out: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance of the noise-free process from the nearest observations.
 
@@ -381,7 +416,7 @@ def vecchia_predict(
     ----------
     lookup, tables
         The covariance.
-    noise : float
+    noise : float or array, shape (n,)
         Noise variance of the observations.
     cells, coordinates : arrays, shapes (n,) and (n, d)
         Where the observations are, as for `VecchiaPlan.build`.
@@ -391,6 +426,8 @@ def vecchia_predict(
         Where to predict.
     num_neighbors : int
         Observations used for a target.
+    leave_own_out : bool
+        Leave out an observation at the target itself.
 
     Returns
     -------
@@ -401,24 +438,28 @@ def vecchia_predict(
     from scipy.spatial import cKDTree
 
     tree = cKDTree(coordinates)
-    m = min(int(num_neighbors), cells.size)
+    spare = int(leave_own_out)
+    m = min(int(num_neighbors) + spare, cells.size)
     table = lookup.flatten(tables)
     rows, columns = lookup.addresses(cells)
+    noise = _of_each_point(noise, cells.size)
     mean = np.empty((target_cells.size, values.shape[1]))
     variance = np.empty(target_cells.size)
     for start in range(0, target_cells.size, _PREDICTION_BATCH):
         batch = slice(start, min(start + _PREDICTION_BATCH, target_cells.size))
         own_rows, own_columns = lookup.addresses(target_cells[batch])
-        count = own_rows.shape[1]
-        neighbors = tree.query(target_coordinates[batch], k=range(1, m + 1), workers=num_threads())
+        count = own_rows.shape[2]
+        near = tree.query(target_coordinates[batch], k=range(1, m + 1), workers=num_threads())[1]
+        if leave_own_out:
+            near = np.where(cells[near] == target_cells[batch, None], -1, near)
         own = np.arange(cells.size, cells.size + count)
-        members = np.concatenate([neighbors[1], own[:, None]], axis=1).astype(np.int32)
+        members = np.concatenate([near, own[:, None]], axis=1).astype(np.int32)
         _, variance[batch], residuals, _ = kernel("vecchia_conditionals", "numpy")(
             table,
-            np.concatenate([rows, own_rows], axis=1),
-            np.concatenate([columns, own_columns], axis=1),
+            np.concatenate([rows, own_rows], axis=2),
+            np.concatenate([columns, own_columns], axis=2),
             members,
-            float(noise),
+            np.concatenate([noise, np.zeros(count)]),
             np.concatenate([values, np.zeros((count, values.shape[1]))]),
         )
         mean[batch] = -residuals
@@ -434,9 +475,10 @@ def vecchia(op: LinearOperator, num_neighbors: int = 30, *, rng: Any = 0) -> Vec
     Parameters
     ----------
     op : LinearOperator
-        ``P @ K @ P.H + c * Identity(n)``, or the same without P (a `Selection`) or without the
-        shift, where K is a `BlockToeplitz`, a `Toeplitz`, or a `KroneckerProduct` of covariance
-        matrices; real and positive definite.
+        ``P @ K @ P.H + D``, or the same without P (a `Selection`) or without D (an operator with
+        a diagonal matrix, such as ``c * Identity(n)``), where K is a `BlockToeplitz`, a
+        `Toeplitz`, a `KroneckerProduct` of covariance matrices or a sum of those; real and
+        positive definite.
     num_neighbors : int
         m. More neighbours make it better, at a cost of n m³ / 3.
     rng : int or numpy.random.Generator
@@ -508,10 +550,22 @@ def correlation_scales(
             line[k] = slice(n - 1, None)
             origin, profile = 0, tables[0][tuple(line)]
         else:
-            origin, profile = n // 2, tables[k][n // 2]
+            origin, profile = n // 2, _profile(lookup, tables, k)
         distance = np.linalg.norm((x - x[origin]).reshape(n, -1), axis=1)
         scales.append(_half_distance(distance, profile))
     return np.array(scales)
+
+
+def _profile(lookup: GridLookup, tables: Sequence[np.ndarray], k: int) -> np.ndarray:
+    """Covariance along axis k with the middle cell of the grid."""
+    d = len(lookup.shape)
+    total = np.zeros(lookup.shape[k])
+    for r in range(lookup.num_summands):
+        factors = tables[r * d : (r + 1) * d]
+        variances = [K[n // 2, n // 2] for K, n in zip(factors, lookup.shape, strict=True)]
+        others = float(np.prod([v for j, v in enumerate(variances) if j != k]))
+        total += others * factors[k][lookup.shape[k] // 2]
+    return total
 
 
 def _half_distance(distance: np.ndarray, profile: np.ndarray) -> float:
@@ -528,19 +582,19 @@ def _half_distance(distance: np.ndarray, profile: np.ndarray) -> float:
     return float(r[i] + (c[i] - 0.5) * (r[j] - r[i]) / max(c[i] - c[j], 1e-3))
 
 
-def _parts(op: LinearOperator) -> tuple[LinearOperator, np.ndarray, float]:
-    """Split P K Pᵀ + c I into K, the selected positions, and c."""
+def _parts(op: LinearOperator) -> tuple[LinearOperator, np.ndarray, np.ndarray | float]:
+    """Split P K Pᵀ + D into K, the selected positions, and the diagonal of D."""
     terms, coefficients = (op.terms, op.coefficients) if isinstance(op, Sum) else ((op,), (1.0,))
-    noise = 0.0
+    noise: np.ndarray | float = 0.0
     rest: list[LinearOperator] = []
     for term, coefficient in zip(terms, coefficients, strict=True):
-        if isinstance(term, DiagonalOperator) and hasattr(term, "scalar"):
-            noise += float(coefficient) * float(term.scalar)
+        if isinstance(term, DiagonalOperator):
+            noise = noise + float(coefficient) * _entries(term)
         else:
             rest.append(Scaled(term, float(coefficient)) if coefficient != 1 else term)
-    if len(rest) != 1:
+    if not rest:
         raise PropertyError(_unknown(op))
-    inner, scalar = _unscaled(rest[0])
+    inner, scalar = _unscaled(rest[0] if len(rest) == 1 else Sum(*rest))
     cells = np.arange(inner.shape[0])
     if isinstance(inner, Product):
         first, *middle, last = inner.factors
@@ -554,6 +608,11 @@ def _parts(op: LinearOperator) -> tuple[LinearOperator, np.ndarray, float]:
     return (inner if scalar == 1.0 else Scaled(inner, scalar)), cells, noise
 
 
+def _entries(op: DiagonalOperator) -> np.ndarray | float:
+    """Diagonal entries, one number if they are all the same."""
+    return float(op.scalar) if hasattr(op, "scalar") else np.asarray(diagonal(op), np.float64)
+
+
 def _unscaled(op: LinearOperator) -> tuple[LinearOperator, float]:
     return (op.operator, float(op.scalar)) if isinstance(op, Scaled) else (op, 1.0)
 
@@ -561,6 +620,12 @@ def _unscaled(op: LinearOperator) -> tuple[LinearOperator, float]:
 def _lookup_of(K: LinearOperator) -> tuple[GridLookup, tuple[np.ndarray, ...]]:
     """Lookup and tables of a structured covariance operator."""
     K, scalar = _unscaled(K)
+    if isinstance(K, Sum):
+        parts = [_lookup_of(scalar * c * t) for t, c in zip(K.terms, K.coefficients, strict=True)]
+        (first, *_), tables = zip(*parts, strict=True)
+        if first.kind == "lags" or any(lookup != first for lookup, _ in parts):
+            raise PropertyError(_unknown(K))
+        return replace(first, num_summands=len(parts)), sum(tables, start=())
     if isinstance(K, KroneckerProduct):
         tables = tuple(np.asarray(f.to_dense(), dtype=np.float64) for f in K.factors)
         shape = tuple(t.shape[0] for t in tables)
@@ -578,8 +643,9 @@ def _lookup_of(K: LinearOperator) -> tuple[GridLookup, tuple[np.ndarray, ...]]:
 
 def _unknown(op: LinearOperator) -> str:
     return (
-        f"no covariance on a grid is recognised in {op!r}; expected P @ K @ P.H + c * Identity(n) "
-        "(P a Selection, or absent) with K a BlockToeplitz, Toeplitz or KroneckerProduct operator. "
+        f"no covariance on a grid is recognised in {op!r}; expected P @ K @ P.H + D (P a "
+        "Selection, or absent; D diagonal) with K a BlockToeplitz, a Toeplitz, or a sum of "
+        "KroneckerProduct operators. "
         "For other covariances use pivoted_cholesky"
     )
 

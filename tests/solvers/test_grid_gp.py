@@ -336,7 +336,7 @@ def test_dates_are_measured_in_the_time_unit():
     hours = model(optimizer=None, time_unit="h").fit((dates, UNEVEN[1]), values)
     expected = model(optimizer=None).fit((24 * np.arange(6.0), UNEVEN[1]), values)
     np.testing.assert_allclose(hours.predict(), expected.predict(), atol=1e-12)
-    with pytest.raises(TypeError, match="axis 0 holds float64, the fitted axis dates"):
+    with pytest.raises(TypeError, match=r"axis 0 holds numbers .float64., the fitted axis dates"):
         by_date.predict((np.arange(3.0), UNEVEN[1]))
 
 
@@ -413,8 +413,8 @@ def test_bad_axes_are_named():
         fit((np.array([[0.0, 1], [2, 3], [0, 1]]), y), np.ones((3, 7)))
     with pytest.raises(ValueError, match="axis 0 must hold coordinates"):
         fit((np.empty(0), y), np.empty((0, 7)))
-    with pytest.raises(TypeError, match="axis 0 must hold real numbers or dates"):
-        fit((np.array(["a", "b"]), y), np.ones((2, 7)))
+    with pytest.raises(TypeError, match="axis 0 holds dtype complex128"):
+        fit((np.array([1j, 2j]), y), np.ones((2, 7)))
     with pytest.raises(ValueError, match="axis 0 has one point"):
         fit((np.zeros(1), y), changed((0, 0), 1.0, (1, 7)))
     with pytest.raises(ValueError, match="axis 0 has one point"):

@@ -19,6 +19,7 @@ from structops.covariances import (
     Matern12,
     Matern32,
     Matern52,
+    Matern72,
     Periodic,
     Power,
     Product,
@@ -30,12 +31,13 @@ from structops.covariances import (
 )
 from structops.exceptions import NamespaceMismatchError, ShapeMismatchError
 
-MATERN = {Matern12: "0.5", Matern32: "1.5", Matern52: "2.5"}
+MATERN = {Matern12: "0.5", Matern32: "1.5", Matern52: "2.5", Matern72: "3.5"}
 
 RADIAL = [
     Matern12(0.7, 2.5),
     Matern32(0.7, 2.5),
     Matern52(0.7, 2.5),
+    Matern72(0.7, 2.5),
     RBF(0.7, 2.5),
     RationalQuadratic(0.7, 0.8, 2.5),
     RationalQuadratic(0.7, 300.0, 2.5),
@@ -157,6 +159,7 @@ SEVERAL_DIMENSIONS = [
     Matern12((0.7, 1.9), 2.0),
     Matern32((0.7, 1.9), 2.0),
     Matern52((0.7, 1.9), 2.0),
+    Matern72((0.7, 1.9), 2.0),
     RBF((0.7, 1.9), 2.0),
     RationalQuadratic((0.7, 1.9), 0.6, 2.0),
     RationalQuadratic(0.7, 0.6, 2.0),

@@ -57,6 +57,16 @@ def test_kronecker_fills_in_what_is_missing(complex_):
     assert_close(M.to_dense(), inverse[np.ix_(kept, kept)], "M", 1e-8)
 
 
+def test_kronecker_takes_the_mean_of_an_uneven_diagonal():
+    restricted = masked_system(0.9).terms[0]
+    P, K = restricted.factors[:2]
+    noise = np.linspace(0.01, 0.03, P.shape[0])
+    M = so.preconditioners.kronecker(restricted + so.Diagonal(noise))
+    inverse = np.linalg.inv(K.to_dense() + 0.02 * np.eye(180))
+    assert_close(M.to_dense(), inverse[np.ix_(P.positions, P.positions)], "M", 1e-8)
+    assert M.flops < 180**2
+
+
 def test_kronecker_refuses_other_forms():
     with pytest.raises(PropertyError, match="Dense"):
         so.preconditioners.kronecker(so.Dense(np.eye(3)) + so.Identity(3))

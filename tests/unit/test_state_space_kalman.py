@@ -21,11 +21,11 @@ from structops.covariances import (
     Periodic,
 )
 from structops.covariances.state_space import MaternModel
+from structops.covariances.radial import Matern72
 from structops.covariances.temporal import (
     Celerite,
     DampedOscillator,
     IntegratedWiener,
-    Matern72,
     Wiener,
 )
 from structops.exceptions import NotPositiveDefiniteError

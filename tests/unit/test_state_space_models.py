@@ -21,11 +21,11 @@ from structops.covariances.state_space import (
     periodic_weights,
     state_space_model,
 )
+from structops.covariances.radial import Matern72
 from structops.covariances.temporal import (
     Celerite,
     DampedOscillator,
     IntegratedWiener,
-    Matern72,
     Wiener,
 )
 from structops.kernels.registry import kernel

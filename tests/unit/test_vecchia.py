@@ -54,33 +54,37 @@ def plan_for(cells, m):
     return VecchiaPlan.build(GridLookup(SHAPE, "lags"), cells, coordinates_of(cells), m, rng=3)
 
 
-def kernel_input(rng, factors):
-    """A random problem with some neighbours missing; ``factors`` tables are multiplied."""
+NOISE = np.linspace(0.2, 0.4, 40)
+
+
+def kernel_input(rng, summands):
+    """A random problem with some neighbours missing: lags (0), or sums of products of factors."""
     cells = rng.choice(99, 40, replace=False)
-    lookup = GridLookup(SHAPE, "lags" if factors == 1 else "factors")
-    if factors == 1:
+    lookup = GridLookup(SHAPE, "factors" if summands else "lags", max(summands, 1))
+    if summands == 0:
         tables = (lag_table(SHAPE),)
     else:
-        tables = tuple(covariance_matrix(np.sort(3 * rng.random((n, 1)), axis=0)) for n in SHAPE)
+        shapes = SHAPE * summands
+        tables = tuple(covariance_matrix(np.sort(3 * rng.random((n, 1)), axis=0)) for n in shapes)
     members = np.array([rng.choice(40, 8, replace=False) for _ in range(150)], dtype=np.int32)
     members[::3, :2] = -1
     members[5, :-1] = -1
     return (lookup.flatten(tables), *lookup.addresses(cells), members)
 
 
-@pytest.mark.parametrize("factors", [1, 2])
+@pytest.mark.parametrize("summands", [0, 1, 3])
 @pytest.mark.parametrize("columns", [0, 1, 3])
-def test_conditionals_kernel_equals_reference(rng, factors, columns):
-    arguments = (*kernel_input(rng, factors), 0.3, rng.standard_normal((40, columns)))
+def test_conditionals_kernel_equals_reference(rng, summands, columns):
+    arguments = (*kernel_input(rng, summands), NOISE, rng.standard_normal((40, columns)))
     ours = compiled.vecchia_conditionals(*arguments)
     expected = reference.vecchia_conditionals(*arguments)
     for a, b in zip(ours, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize("factors", [1, 2])
-def test_gradient_kernel_equals_reference(rng, factors):
-    table, rows, columns, members = kernel_input(rng, factors)
+@pytest.mark.parametrize("summands", [0, 1, 3])
+def test_gradient_kernel_equals_reference(rng, summands):
+    table, rows, columns, members = kernel_input(rng, summands)
     left, right = rng.standard_normal((2, *members.shape))
     ours = compiled.vecchia_table_gradient(table, rows, columns, members, left, right)
     expected = reference.vecchia_table_gradient(table, rows, columns, members, left, right)
@@ -100,11 +104,11 @@ def test_csr_kernel_equals_reference(rng, K):
 
 def test_reference_kernels_run_on_a_strict_array_library(rng):
     xp = pytest.importorskip("array_api_strict")
-    table, rows, columns, members = kernel_input(rng, 1)
+    table, rows, columns, members = kernel_input(rng, 2)
     values = rng.standard_normal((40, 2))
     strict = [xp.asarray(a) for a in (table, rows, columns, members.astype(np.int64))]
-    ours = reference.vecchia_conditionals(*strict, 0.3, xp.asarray(values))
-    expected = reference.vecchia_conditionals(table, rows, columns, members, 0.3, values)
+    ours = reference.vecchia_conditionals(*strict, xp.asarray(NOISE), xp.asarray(values))
+    expected = reference.vecchia_conditionals(table, rows, columns, members, NOISE, values)
     np.testing.assert_allclose(np.asarray(ours[0]), expected[0], rtol=1e-10)
     left = rng.standard_normal(members.shape)
     ours = reference.vecchia_table_gradient(*strict, xp.asarray(left), xp.asarray(left))
@@ -113,14 +117,14 @@ def test_reference_kernels_run_on_a_strict_array_library(rng):
 
 
 def test_results_do_not_depend_on_the_number_of_threads(rng, monkeypatch):
-    table, rows, columns, members = kernel_input(rng, 1)
+    table, rows, columns, members = kernel_input(rng, 2)
     members = np.tile(members, (20, 1))  # many chunks
     values = rng.standard_normal((40, 2))
     left = rng.standard_normal(members.shape)
     results = []
     for threads in ("1", "3"):
         monkeypatch.setenv("STRUCTOPS_NUM_THREADS", threads)
-        found = compiled.vecchia_conditionals(table, rows, columns, members, 0.3, values)
+        found = compiled.vecchia_conditionals(table, rows, columns, members, NOISE, values)
         gradient = compiled.vecchia_table_gradient(table, rows, columns, members, left, left)
         results.append((*found, gradient))
     for a, b in zip(*results, strict=True):
@@ -134,11 +138,15 @@ def test_lookup_finds_every_covariance(rng, cells):
     factors = tuple(covariance_matrix(np.sort(rng.random((n, 1)), axis=0)) for n in SHAPE)
     found = GridLookup(SHAPE, "factors").matrix(factors, cells)
     np.testing.assert_allclose(found, np.kron(*factors)[np.ix_(cells, cells)], rtol=1e-14)
+    more = tuple(covariance_matrix(np.sort(rng.random((n, 1)), axis=0)) for n in SHAPE)
+    found = GridLookup(SHAPE, "factors", 2).matrix((*factors, *more), cells, cells[:7])
+    both = np.kron(*factors) + np.kron(*more)
+    np.testing.assert_allclose(found, both[np.ix_(cells, cells[:7])], rtol=1e-14)
 
 
 def test_lookup_adjoint_is_the_derivative_of_its_matrix(rng, cells):
-    lookup = GridLookup(SHAPE, "factors")
-    factors = tuple(covariance_matrix(rng.random((n, 1))) for n in SHAPE)
+    lookup = GridLookup(SHAPE, "factors", 2)
+    factors = tuple(covariance_matrix(rng.random((n, 1))) for n in SHAPE * 2)
     step = tuple(rng.standard_normal(f.shape) for f in factors)
     weights = rng.standard_normal((60, 60))
     adjoint = lookup.matrix_adjoint(factors, cells, weights)
@@ -205,7 +213,9 @@ def test_likelihood_with_all_neighbors_is_the_dense_one(rng, cells):
     np.testing.assert_allclose(ours.nll, nll, rtol=1e-10)
     np.testing.assert_allclose(ours.coefficients, b, rtol=1e-9)
     noise_gradient = 0.5 * (np.trace(np.linalg.inv(A)) - alpha @ alpha)
-    np.testing.assert_allclose(ours.noise_gradient, noise_gradient, rtol=1e-9)
+    np.testing.assert_allclose(ours.noise_gradient.sum(), noise_gradient, rtol=1e-9)
+    by_point = 0.5 * (np.diag(np.linalg.inv(A)) - alpha**2)
+    np.testing.assert_allclose(ours.noise_gradient, by_point, rtol=1e-8)
     # d A / d log(variance) is the covariance itself
     K = covariance_matrix(coordinates_of(cells))
     by_variance = 0.5 * (np.vdot(np.linalg.inv(A), K) - alpha @ K @ alpha)
@@ -228,7 +238,7 @@ def test_likelihood_gradient_equals_differences(rng, cells, m):
     expected = (nll(2.5 + h, 0.2) - nll(2.5 - h, 0.2)) / (2 * h)
     np.testing.assert_allclose(by_length, expected, rtol=1e-6, atol=1e-8)
     expected = (nll(2.5, 0.2 + h) - nll(2.5, 0.2 - h)) / (2 * h)
-    np.testing.assert_allclose(ours.noise_gradient, expected, rtol=1e-6)
+    np.testing.assert_allclose(ours.noise_gradient.sum(), expected, rtol=1e-6)
 
 
 def test_sampled_likelihood_is_unbiased(rng, cells):
@@ -258,6 +268,17 @@ def test_prediction_with_all_neighbors_is_the_dense_one(rng, cells):
     np.testing.assert_allclose(variance, expected, atol=1e-10)
 
 
+def test_leaving_an_observation_out_of_its_own_prediction(rng, cells):
+    x, y = coordinates_of(cells), rng.standard_normal((60, 1))
+    noise = np.linspace(0.1, 0.3, 60)
+    mean, variance = vecchia_predict(
+        GridLookup(SHAPE, "lags"), (lag_table(SHAPE),), noise, cells, x, y, cells, x, 59, True
+    )
+    inverse = np.linalg.inv(covariance_matrix(x) + np.diag(noise))
+    np.testing.assert_allclose(variance + noise, 1 / np.diag(inverse), rtol=1e-9)
+    np.testing.assert_allclose(y - mean, (inverse @ y) / np.diag(inverse)[:, None], rtol=1e-8)
+
+
 def test_preconditioner_is_read_off_the_operator(rng, cells):
     K = so.declare(so.BlockToeplitz(lag_table(SHAPE)), so.PSD)
     P = so.Selection(cells, 99)
@@ -270,6 +291,13 @@ def test_preconditioner_is_read_off_the_operator(rng, cells):
     A = so.KroneckerProduct(*factors) + 0.1 * so.Identity(99)
     M = vecchia(A, num_neighbors=98)
     np.testing.assert_allclose(M.to_dense() @ A.to_dense(), np.eye(99), atol=1e-9)
+
+    scale = np.linspace(0.1, 0.2, 60)
+    K = so.KroneckerProduct(*factors) + 2.0 * so.KroneckerProduct(factors[0], np.eye(SHAPE[1]))
+    A = P @ K @ P.T + so.Diagonal(scale)
+    np.testing.assert_allclose(vecchia(A, 59).to_dense() @ A.to_dense(), np.eye(60), atol=1e-9)
+    A = K + 0.1 * so.Identity(99)
+    np.testing.assert_allclose(vecchia(A, 98).to_dense() @ A.to_dense(), np.eye(99), atol=1e-9)
 
     T = so.Toeplitz(np.exp(-0.3 * np.arange(30)))
     np.testing.assert_allclose(vecchia(T, 29).to_dense() @ T.to_dense(), np.eye(30), atol=1e-10)
@@ -292,7 +320,8 @@ def test_preconditioned_iteration_is_short(rng, covariance):
 def test_other_operators_are_refused():
     for op in (
         so.Dense(np.eye(4)),
-        so.KroneckerProduct(np.eye(2), np.eye(2)) + so.Diagonal(np.arange(1.0, 5.0)),
+        so.KroneckerProduct(np.eye(2), np.eye(2)) + so.BlockToeplitz(np.ones((3, 3))),
+        so.Identity(4),
         so.BlockToeplitz(1j * np.ones((1, 1))),
     ):
         with pytest.raises(PropertyError):

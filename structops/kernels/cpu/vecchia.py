@@ -2,11 +2,11 @@
 
 A covariance enters as a lookup table: the covariance of points i and j is
 
-    k(i, j) = product over f of table[rows[f, i] + columns[f, j]],
+    k(i, j) = sum over r of product over f of table[rows[r, f, i] + columns[r, f, j]],
 
-which covers every stationary covariance on a uniform grid (one factor, the table of all lags: the
-address is a difference of two cell numbers) and every separable one on an uneven grid (one factor
-per axis, its matrix flattened).
+which covers every stationary covariance on a uniform grid (one summand of one factor, the table of
+all lags: the address is a difference of two cell numbers) and every sum of separable ones on an
+uneven grid (one factor per axis, its matrix flattened).
 
 Each term is a dense elimination of a small matrix. ``_LANES`` terms are eliminated side by side,
 the lane being the last, contiguous index, so that every inner loop is a full vector operation no
@@ -28,45 +28,53 @@ _OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"
 
 
 @njit(**_OPTIONS)
-def _gather(first, stop, table, rows, columns, members, noise, values, work):
+def _gather(first, stop, table, rows, columns, members, noise, values, work, summand):
     """Fill ``work`` with the covariances and values of terms ``first`` to ``first + _LANES``.
 
     Lanes past ``stop`` repeat the last term. A missing neighbour (-1) becomes an independent unit
     variable with value 0, which leaves the others alone.
     """
-    num_factors = rows.shape[0]
+    num_summands, num_factors, _ = rows.shape
     size = members.shape[1]
     num_values = values.shape[1]
+    point = np.empty((size, _LANES), np.int64)
     present = np.empty((size, _LANES))
     row = np.empty((size, _LANES), np.int64)
     column = np.empty((size, _LANES), np.int64)
-    for f in range(num_factors):
-        for a in range(size):
-            for lane in range(_LANES):
-                term = min(first + lane, stop - 1)
-                point = members[term, a]
-                present[a, lane] = 1.0 if point >= 0 else 0.0
-                if point < 0:
-                    point = members[term, size - 1]
-                row[a, lane] = rows[f, point]
-                column[a, lane] = columns[f, point]
-        for a in range(size):
-            for b in range(a, size):
+    for a in range(size):
+        for lane in range(_LANES):
+            term = min(first + lane, stop - 1)
+            i = members[term, a]
+            present[a, lane] = 1.0 if i >= 0 else 0.0
+            point[a, lane] = i if i >= 0 else members[term, size - 1]
+    for r in range(num_summands):
+        product = work if r == 0 else summand
+        for f in range(num_factors):
+            for a in range(size):
                 for lane in range(_LANES):
-                    entry = table[row[a, lane] + column[b, lane]]
-                    if f == 0:
-                        entry *= present[a, lane] * present[b, lane]
-                    else:
-                        entry *= work[a, b, lane]
-                    work[a, b, lane] = entry
+                    row[a, lane] = rows[r, f, point[a, lane]]
+                    column[a, lane] = columns[r, f, point[a, lane]]
+            for a in range(size):
+                for b in range(a, size):
+                    for lane in range(_LANES):
+                        entry = table[row[a, lane] + column[b, lane]]
+                        if f == 0:
+                            entry *= present[a, lane] * present[b, lane]
+                        else:
+                            entry *= product[a, b, lane]
+                        product[a, b, lane] = entry
+        if r > 0:
+            for a in range(size):
+                for b in range(a, size):
+                    for lane in range(_LANES):
+                        work[a, b, lane] += summand[a, b, lane]
     for a in range(size - 1):
         for lane in range(_LANES):
-            work[a, a, lane] += 1.0 + present[a, lane] * (noise - 1.0)
+            work[a, a, lane] += 1.0 + present[a, lane] * (noise[point[a, lane]] - 1.0)
     for a in range(size):
         for q in range(num_values):
             for lane in range(_LANES):
-                point = members[min(first + lane, stop - 1), a]
-                work[a, size + q, lane] = values[point, q] if point >= 0 else 0.0
+                work[a, size + q, lane] = present[a, lane] * values[point[a, lane], q]
 
 
 @njit(**_OPTIONS)
@@ -106,8 +114,9 @@ def _conditionals(
     size = members.shape[1]
     num_values = values.shape[1]
     work = np.empty((size, size + num_values, _LANES))
+    summand = np.empty((size if rows.shape[0] > 1 else 0, size, _LANES))
     for first in range(start, stop, _LANES):
-        _gather(first, stop, table, rows, columns, members, noise, values, work)
+        _gather(first, stop, table, rows, columns, members, noise, values, work, summand)
         _eliminate(work)
         _back_substitute(work)
         for lane in range(min(_LANES, stop - first)):
@@ -132,7 +141,7 @@ def vecchia_conditionals(table, rows, columns, members, noise, values):
 
     def chunk(start: int, stop: int) -> None:
         _conditionals(
-            start, stop, table, rows, columns, members, float(noise), values,
+            start, stop, table, rows, columns, members, noise, values,
             weights, variances, residuals, duals,
         )  # fmt: skip
 
@@ -142,7 +151,7 @@ def vecchia_conditionals(table, rows, columns, members, noise, values):
 
 @njit(**_OPTIONS)
 def _table_gradient(start, stop, table, rows, columns, members, left, right, gradient):
-    num_factors = rows.shape[0]
+    num_summands, num_factors, _ = rows.shape
     size = members.shape[1]
     address = np.empty(num_factors, np.int64)
     for term in range(start, stop):
@@ -157,14 +166,15 @@ def _table_gradient(start, stop, table, rows, columns, members, left, right, gra
                 seed = left[term, a] * right[term, b]
                 if a != b:
                     seed += left[term, b] * right[term, a]
-                for f in range(num_factors):
-                    address[f] = rows[f, i] + columns[f, j]
-                for f in range(num_factors):
-                    part = seed
-                    for g in range(num_factors):
-                        if g != f:
-                            part *= table[address[g]]
-                    gradient[address[f]] += part
+                for r in range(num_summands):
+                    for f in range(num_factors):
+                        address[f] = rows[r, f, i] + columns[r, f, j]
+                    for f in range(num_factors):
+                        part = seed
+                        for g in range(num_factors):
+                            if g != f:
+                                part *= table[address[g]]
+                        gradient[address[f]] += part
 
 
 def vecchia_table_gradient(table, rows, columns, members, left, right):

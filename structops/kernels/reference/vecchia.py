@@ -1,9 +1,12 @@
 """Vecchia's approximation: many small Gaussian conditionals at once (array API).
 
-Throughout, P points have covariance k(i, j) = prod_f table[rows[f, i] + columns[f, j]], and a term
-t is the conditional distribution of its last member given the others:
+Throughout, P points have covariance
 
-* ``table``: (L,) float, lookup table; ``rows``, ``columns``: (F, P) integers.
+    k(i, j) = sum_r prod_f table[rows[r, f, i] + columns[r, f, j]],
+
+and a term t is the conditional distribution of its last member given the others:
+
+* ``table``: (L,) float, lookup table; ``rows``, ``columns``: (R, F, P) integers.
 * ``members``: (T, m + 1) integers, the m neighbours of a term and, last, the point itself; -1 in
   place of a neighbour means that there is none.
 """
@@ -18,14 +21,14 @@ from structops.namespace import array_namespace
 def vecchia_conditionals(table, rows, columns, members, noise, values) -> tuple[Any, ...]:
     """Condition the last member of every term on the others.
 
-    With N the neighbours and i the point of a term, and C = K_NN + noise I:
+    With N the neighbours and i the point of a term, and C = K_NN + diag(noise_N):
 
     Parameters
     ----------
     table, rows, columns, members
         See the module.
-    noise : float
-        Variance added to the neighbours' diagonal (not to the point's).
+    noise : array, shape (P,)
+        Variances added to the neighbours' diagonal (not to the point's).
     values : array, shape (P, Q)
         Q columns to predict.
 
@@ -48,7 +51,7 @@ def vecchia_conditionals(table, rows, columns, members, noise, values) -> tuple[
     own = _take_rows(xp, values, points[:, -1])
     known = _take_rows(xp, values, points[:, :-1]) * mask[:, :-1, None]
     m = members.shape[1] - 1
-    diagonal = mask[:, :-1] * noise + (1.0 - mask[:, :-1])
+    diagonal = mask[:, :-1] * _take(xp, noise, points[:, :-1]) + (1.0 - mask[:, :-1])
     C = blocks[:, :m, :m] + diagonal[:, :, None] * xp.eye(m, dtype=table.dtype)
     solution = xp.linalg.solve(C, xp.concat([blocks[:, :m, m:], known], axis=2))
     weights, duals = solution[:, :, 0], solution[:, :, 1:]
@@ -83,14 +86,15 @@ def vecchia_table_gradient(table, rows, columns, members, left, right) -> Any:
     both = outer + xp.permute_dims(outer, (0, 2, 1))
     seeds = xp.triu(both, k=1) + outer * xp.eye(size, dtype=table.dtype)
     seeds = seeds * keep
-    addresses = [_addresses(xp, rows[f, :], columns[f, :], points) for f in range(rows.shape[0])]
-    entries = [_take(xp, table, address) for address in addresses]
     total = xp.zeros(table.shape, dtype=table.dtype)
-    for f, address in enumerate(addresses):
-        part = seeds
-        for g, entry in enumerate(entries):
-            part = part * entry if g != f else part
-        total = total + _scatter_sum(xp, address, part, table.shape[0])
+    for r in range(rows.shape[0]):
+        addresses = _factor_addresses(xp, rows, columns, r, points)
+        entries = [_take(xp, table, address) for address in addresses]
+        for f, address in enumerate(addresses):
+            part = seeds
+            for g, entry in enumerate(entries):
+                part = part * entry if g != f else part
+            total = total + _scatter_sum(xp, address, part, table.shape[0])
     return total
 
 
@@ -121,16 +125,24 @@ def _present(xp, members):
     return present, xp.where(present, members, members[:, -1:])
 
 
-def _addresses(xp, row, column, points):
-    return _take(xp, row, points)[:, :, None] + _take(xp, column, points)[:, None, :]
+def _factor_addresses(xp, rows, columns, r, points):
+    """Addresses of all pairs of members, (T, m + 1, m + 1), for each factor of summand r."""
+    return [
+        _take(xp, rows[r, f, :], points)[:, :, None]
+        + _take(xp, columns[r, f, :], points)[:, None, :]
+        for f in range(rows.shape[1])
+    ]
 
 
 def _blocks(xp, table, rows, columns, points):
-    blocks = None
-    for f in range(rows.shape[0]):
-        factor = _take(xp, table, _addresses(xp, rows[f, :], columns[f, :], points))
-        blocks = factor if blocks is None else blocks * factor
-    return blocks
+    total = None
+    for r in range(rows.shape[0]):
+        product = None
+        for address in _factor_addresses(xp, rows, columns, r, points):
+            factor = _take(xp, table, address)
+            product = factor if product is None else product * factor
+        total = product if total is None else total + product
+    return total
 
 
 def _take(xp, array, index):
