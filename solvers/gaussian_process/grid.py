@@ -145,10 +145,12 @@ class GridGP(GaussianProcess):
         Vecchia road: size of the random sample of terms that learning uses.
     num_probes : int
         Stochastic road: random probes behind log-determinant and traces.
-    prediction_neighbors : int
-        Observations behind each standard deviation, where they are local.
-    preconditioner : {"auto", "vecchia", "kronecker", "pivoted_cholesky", "none"}
-        Of the conjugate gradients; "auto" tries the first two for a few steps (`explain`).
+    prediction_neighbors : int, optional
+        Nearest observations behind each standard deviation on the last two roads; as many as it
+        takes for 1 % (60 to 1024) if left out.
+    preconditioner : {"auto", "vecchia", "latent", "kronecker", "pivoted_cholesky", "none"}
+        Of the conjugate gradients; "latent" runs them in the eigenbasis of the complete grid
+        (separable covariances). "auto" tries the first three for a few steps (`explain`).
     solve_rtol : float
         Relative residual of linear systems solved by conjugate gradients.
     time_unit : str
@@ -218,7 +220,7 @@ class GridGP(GaussianProcess):
         num_neighbors: int = 30,
         num_terms: int = 12_000,
         num_probes: int = 16,
-        prediction_neighbors: int = 60,
+        prediction_neighbors: int | None = None,
         preconditioner: str = "auto",
         solve_rtol: float = 1e-8,
         time_unit: str = "D",

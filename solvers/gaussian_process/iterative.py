@@ -2,7 +2,7 @@
 
 * Mean and samples: conjugate gradients on the exact covariance matrix of the observed cells,
   P K Pᵀ + S, products by FFT or Kronecker factors, preconditioned (see `choose`).
-* Variance: each target given its nearest observations (local kriging); never below the exact one.
+* Variance: each target given its nearest observations (`local_kriging`); never below the exact one.
 
 The likelihood is the affair of the two roads built on this: `VecchiaRoad` and `StochasticRoad`.
 """
@@ -23,6 +23,12 @@ from structops.exceptions import DenseFallbackError
 from structops.preconditioners import VecchiaPlan, correlation_scales, vecchia_predict
 from structops.results import Diagnostics
 from structops.solvers.gaussian_process.data import Grid, GridData
+from structops.solvers.gaussian_process.local_kriging import (
+    FEW,
+    Neighbourhoods,
+    sufficient_neighbors,
+    tiled_variance,
+)
 from structops.solvers.gaussian_process.preconditioning import Choice, choose
 from structops.solvers.gaussian_process.roads import Likelihood, Posterior, least_squares
 from structops.solvers.gaussian_process.tables import tables_for
@@ -30,7 +36,6 @@ from structops.solvers.gaussian_process.targets import (
     CommonGrid,
     common_grid,
     scattered_product,
-    scattered_variance,
 )
 
 logger = logging.getLogger(__name__)
@@ -53,8 +58,8 @@ class IterativeOptions:
         Terms of the Vecchia likelihood that learning uses (a random sample of them).
     num_probes : int
         Random probes of the stochastic likelihood.
-    prediction_neighbors : int
-        Observations behind a standard deviation.
+    prediction_neighbors : int or None
+        Observations behind a standard deviation; None: as many as it takes.
     rtol : float
         Relative residual of linear systems.
     preconditioner : str
@@ -66,7 +71,7 @@ class IterativeOptions:
     num_neighbors: int = 30
     num_terms: int = 12_000
     num_probes: int = 16
-    prediction_neighbors: int = 60
+    prediction_neighbors: int | None = None
     rtol: float = 1e-8
     preconditioner: str = "auto"
     seed: int = 0
@@ -159,11 +164,15 @@ class IterativePosterior(Posterior):
     @cached_property
     def preconditioner(self) -> Choice:
         """The preconditioner and why it was chosen."""
-        road = self._road
+        road, data = self._road, self.data
+        noise = np.ascontiguousarray(np.broadcast_to(data.noise(self.noise), data.y.shape))
         return choose(
             self.system,
-            lambda: road.plan.inverse(self.tables(self.covariance), self.data.noise(self.noise)),
-            self.data.y - self.data.y.mean(),
+            self.covariance.gram(data.grid.axes),
+            data.cells,
+            noise,
+            lambda: road.plan.inverse(self.tables(self.covariance), noise),
+            data.y - data.y.mean(),
             road.options.preconditioner,
         )
 
@@ -180,8 +189,7 @@ class IterativePosterior(Posterior):
 
     def _solve(self, values: np.ndarray) -> tuple[np.ndarray, Diagnostics]:
         rtol = self._road.options.rtol
-        algorithm = so.CG(rtol=rtol, preconditioner=self.preconditioner.operator)
-        solution = so.linear_solve(self.system, values, algorithm=algorithm)
+        solution = self.preconditioner.solver.solve(values, rtol)
         if not solution.diagnostics.converged:
             warnings.warn(
                 f"the linear system is not solved: {solution.diagnostics.message} (relative "
@@ -209,21 +217,50 @@ class IterativePosterior(Posterior):
         return result
 
     def variance(self, target: Grid | None = None) -> np.ndarray:
-        """Variance given the nearest observations."""
-        road, common = self._road, self._common_grid(target)
-        m, noise = road.options.prediction_neighbors, self.data.noise(self.noise)
+        """Variance given the nearest observations, as many as it takes."""
+        wanted, common = self._road.options.prediction_neighbors, self._common_grid(target)
+        problem = self._neighbourhoods(target, common)
+        if wanted is None:
+            rng = np.random.default_rng(self._road.options.seed)
+            enough = sufficient_neighbors(problem, rng)
+            if enough > FEW:
+                return tiled_variance(problem, enough)
+            wanted = FEW
         if common is None:
-            points = self.data.grid.coordinates(self.data.cells)
-            return scattered_variance(
-                self.covariance, noise, points, target.coordinates(), road.metric, m
+            return tiled_variance(problem, wanted)
+        return self._local_variance(common, self.data.noise(self.noise), wanted)
+
+    def _neighbourhoods(self, target: Grid | None, common: CommonGrid | None) -> Neighbourhoods:
+        """Observations and targets, on a common grid by its tables, else by the covariance."""
+        data, covariance, road = self.data, self.covariance, self._road
+        noise = np.broadcast_to(data.noise(self.noise), data.cells.shape)
+        if common is None:
+            x, xs = data.grid.coordinates(data.cells), target.coordinates()
+            return Neighbourhoods(
+                x / road.metric,
+                xs / road.metric,
+                noise,
+                covariance.diag(xs),
+                lambda i, j: covariance(x[i], x[j]),
+                lambda i, j: covariance(x[i], xs[j]),
             )
-        return self._local_variance(common, noise, m)
+        tables = road.tables.on(common.grid)
+        lookup, values = tables.lookup, tables(covariance)
+        cells, targets = common.data_cells, common.target_cells
+        return Neighbourhoods(
+            road.scaled(common.grid, cells),
+            road.scaled(common.grid, targets),
+            noise,
+            covariance.diag((target or data.grid).coordinates()),
+            lambda i, j: lookup.matrix(values, cells[i], cells[j]),
+            lambda i, j: lookup.matrix(values, cells[i], targets[j]),
+        )
 
     def leave_one_out_variance(self) -> np.ndarray:
         """Variance given the nearest other observations, and the own noise."""
         data = self.data
         common = CommonGrid(data.grid, data.cells, data.cells)
-        noise, m = data.noise(self.noise), self._road.options.prediction_neighbors
+        noise, m = data.noise(self.noise), self._road.options.prediction_neighbors or FEW
         return noise + self._local_variance(common, noise, m, leave_own_out=True)
 
     def _local_variance(

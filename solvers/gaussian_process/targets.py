@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from structops.covariances import Covariance
 from structops.parallel import blas_guard, map_chunks
@@ -98,31 +97,3 @@ def scattered_product(
 
     with blas_guard():
         return np.concatenate(map_chunks(batch, targets.shape[0], size))
-
-
-def scattered_variance(
-    covariance: Covariance,
-    noise: float | np.ndarray,
-    points: np.ndarray,
-    targets: np.ndarray,
-    metric: np.ndarray,
-    num_neighbors: int,
-) -> np.ndarray:
-    """Variance of a stationary process at targets, given the nearest observations of each."""
-    tree = cKDTree(points / metric)
-    m = min(num_neighbors, points.shape[0])
-    prior = float(covariance.diag(targets[:1])[0])
-    noises = np.broadcast_to(noise, points.shape[:1])
-
-    def batch(start: int, stop: int) -> np.ndarray:
-        own = targets[start:stop]
-        chosen = tree.query(own / metric, k=range(1, m + 1))[1]
-        near = points[chosen]  # (T, m, D)
-        K = covariance.lag(*np.moveaxis(near[:, :, None] - near[:, None], -1, 0))
-        k = covariance.lag(*np.moveaxis(near - own[:, None], -1, 0))
-        K[:, np.arange(m), np.arange(m)] += noises[chosen]
-        return prior - np.sum(k * np.linalg.solve(K, k[:, :, None])[:, :, 0], axis=1)
-
-    with blas_guard():
-        parts = map_chunks(batch, targets.shape[0], max(1, _BATCH_ELEMENTS // m**2))
-    return np.maximum(np.concatenate(parts), 0.0)
