@@ -15,5 +15,10 @@ import lazy_loader as _lazy
 __getattr__, __dir__, __all__ = _lazy.attach(
     __name__,
     submodules=["gaussian_process"],
-    submod_attrs={"gaussian_process.grid": ["GridGP"]},
+    submod_attrs={
+        "gaussian_process.grid": ["GridGP"],
+        "gaussian_process.interpolated": ["InterpolatedGP"],
+        "gaussian_process.space_time": ["SpaceTimeGP"],
+        "gaussian_process.state_space": ["StateSpaceGP"],
+    },
 )

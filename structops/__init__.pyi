@@ -15,6 +15,7 @@ from . import results as results
 from . import solvers as solvers  # type: ignore[attr-defined]
 from . import testing as testing
 from .algorithms.cg import CG as CG
+from .algorithms.diagonalization import perturb_then_diagonalize as perturb_then_diagonalize
 from .algorithms.direct import LU as LU
 from .algorithms.direct import Cholesky as Cholesky
 from .algorithms.direct import Eigh as Eigh
@@ -62,6 +63,8 @@ from .operators.block import Block as Block
 from .operators.block import BlockColumn as BlockColumn
 from .operators.block import BlockDiagonal as BlockDiagonal
 from .operators.block import BlockRow as BlockRow
+from .operators.block_tridiagonal import BlockTridiagonal as BlockTridiagonal
+from .operators.diagonal_ssm import DiagonalSSM as DiagonalSSM
 from .operators.elementary import Dense as Dense
 from .operators.elementary import Diagonal as Diagonal
 from .operators.elementary import Function as Function
@@ -74,11 +77,13 @@ from .operators.elementary import Sparse as Sparse
 from .operators.elementary import Zero as Zero
 from .operators.elementary import as_operator as as_operator
 from .operators.hankel import Hankel as Hankel
+from .operators.hippo import hippo_legs as hippo_legs
 from .operators.interpolation import Interpolation as Interpolation
 from .operators.khatri_rao import KhatriRao as KhatriRao
 from .operators.kronecker import KroneckerProduct as KroneckerProduct
 from .operators.kronecker import KroneckerProductSum as KroneckerProductSum
 from .operators.kronecker import KroneckerSum as KroneckerSum
+from .operators.multichannel_ssm import MultichannelSSM as MultichannelSSM
 from .operators.state_space import StateSpaceCovariance as StateSpaceCovariance
 from .operators.toeplitz import BlockCirculant as BlockCirculant
 from .operators.toeplitz import BlockToeplitz as BlockToeplitz

@@ -60,7 +60,7 @@ def describe_arguments(arguments: dict[str, Any]) -> tuple[dict[str, Any], dict[
     """Constructor arguments in words and arrays; callbacks and generators are left out."""
     words, arrays = {}, {}
     for name, value in arguments.items():
-        if name == "covariance":
+        if name.endswith("covariance"):
             words[name] = to_dict(as_covariance(value))
         elif name == "mean" and not isinstance(value, str):
             arrays["argument_mean"] = np.asarray(value, dtype=np.float64)
@@ -73,8 +73,10 @@ def describe_arguments(arguments: dict[str, Any]) -> tuple[dict[str, Any], dict[
 
 def read_arguments(words: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     """Inverse of `describe_arguments`."""
-    arguments = dict(words)
-    arguments["covariance"] = from_dict(words["covariance"])
+    arguments = {
+        name: from_dict(value) if name.endswith("covariance") else value
+        for name, value in words.items()
+    }
     if "argument_mean" in arrays:
         arguments["mean"] = arrays["argument_mean"]
     return arguments

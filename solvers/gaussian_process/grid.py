@@ -604,7 +604,7 @@ class GridGP(GaussianProcess):
         elif scale.of_cells is not None:
             arrays["noise_of_cells"] = scale.of_cells
         description = {
-            "class": "GridGP",
+            "class": type(self).__name__,
             "arguments": words,
             "dims": dims,
             "covariance": to_dict(self.covariance_),
@@ -624,7 +624,7 @@ class GridGP(GaussianProcess):
         ValueError
             If the file holds something else, or was written by a later version.
         """
-        description, arrays = archive.read(path, "GridGP")
+        description, arrays = archive.read(path, cls.__name__)
         gp = cls(**archive.read_arguments(description["arguments"], arrays))
         layout = archive.read_layout(description["dims"], arrays)
         shape = [len(axis) for axis in layout.axes]

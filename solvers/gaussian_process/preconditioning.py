@@ -179,6 +179,9 @@ def choose(
     }
     if wanted != "auto":
         return Choice(wanted, makers[wanted](), "asked for")
+    if not _has_eigenvectors(K):
+        reason = "the only one without assumptions, as K is no single Kronecker product"
+        return Choice("vecchia", makers["vecchia"](), reason)
     candidates, refused = {}, []
     for kind in _CANDIDATES:
         try:
@@ -193,10 +196,16 @@ def choose(
     return _fastest(candidates, b)
 
 
+def _has_eigenvectors(K: so.LinearOperator) -> bool:
+    return (
+        isinstance(K, so.KroneckerProduct) and max(f.shape[0] for f in K.factors) <= _LONGEST_AXIS
+    )
+
+
 def _latent(
     A: so.LinearOperator, K: so.LinearOperator, cells: np.ndarray, noise: np.ndarray
 ) -> LatentSolver:
-    if not isinstance(K, so.KroneckerProduct) or max(f.shape[0] for f in K.factors) > _LONGEST_AXIS:
+    if not _has_eigenvectors(K):
         raise PropertyError(
             f"it needs one Kronecker product with axes of up to {_LONGEST_AXIS} points"
         )

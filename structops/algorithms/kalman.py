@@ -1,9 +1,20 @@
 """Gaussian processes in time: likelihood, gradient, smoothing in O(n d³) and little memory.
 
 Models are those of `structops.covariances.state_space` (anything with ``discretize``,
-``discretize_gradient``, ``prior``, ``prior_gradient`` and ``observation``). Series are worked
+``pull_back``, ``prior``, ``prior_gradient``, ``sources`` and ``observation``). Series are worked
 through in chunks whose discretisation stays in the cache; the gradient keeps the state between
-chunks only and runs each of them twice.
+chunks only and runs each of them twice. Sums of many processes with noise take the road of
+`structops.algorithms.quasiseparable`.
+
+Several outputs at a time are rows of an ``observation`` matrix H (p, d): y_k = H x_k + e_k with
+independent errors. ``y`` and ``noise`` then are (n, p), and NaN in y marks single missing outputs.
+
+References
+----------
+.. [1] S. Särkkä and L. Svensson, *Bayesian Filtering and Smoothing*, 2nd edition, Cambridge
+   University Press, 2023.
+.. [2] A. E. Bryson and M. Frazier, "Smoothing for linear and nonlinear dynamic systems",
+   Proceedings of the Optimum System Synthesis Conference, 1963.
 """
 
 from __future__ import annotations
@@ -14,9 +25,15 @@ from typing import Any
 
 import numpy as np
 
-from structops.exceptions import NotPositiveDefiniteError
+from structops.algorithms.quasiseparable import (
+    generator_factor,
+    generator_gradient,
+    generator_nll,
+    stack_for,
+)
+from structops.exceptions import NotPositiveDefiniteError, ShapeMismatchError
 from structops.kernels.registry import kernel
-from structops.operators.state_space import discretize, steps
+from structops.operators.state_space import discretize, pull_back, steps
 
 # Entries of the transitions of one chunk, 128 KiB: with what else a step needs they stay in the
 # second-level cache.
@@ -33,16 +50,19 @@ class KalmanGradient:
     nll : float
     params : ndarray, shape (p,)
         Derivatives with respect to the logarithms of the model's hyperparameters.
-    noise : ndarray, shape (n,)
+    noise : ndarray, shape of y
         Derivatives with respect to the noise variances.
-    y : ndarray, shape (n,)
+    y : ndarray, shape of y
         Derivatives with respect to the observations: K⁻¹y, zero where one is missing.
+    observation : ndarray or None
+        Derivatives with respect to the observation matrix, where one was given.
     """
 
     nll: float
     params: np.ndarray
     noise: np.ndarray
     y: np.ndarray
+    observation: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -53,9 +73,9 @@ class Smoothed:
     ----------
     mean, variance : ndarray, shape (n, c)
         Of the c outputs at every time.
-    alpha : ndarray, shape (n,)
+    alpha : ndarray, shape of y
         K⁻¹y, zero where an observation is missing; K is the covariance with noise.
-    inverse_diagonal : ndarray, shape (n,)
+    inverse_diagonal : ndarray, shape of y
         Diagonal of K⁻¹, zero where an observation is missing.
     """
 
@@ -65,7 +85,13 @@ class Smoothed:
     inverse_diagonal: np.ndarray
 
 
-def kalman_nll(model: Any, t: np.ndarray, y: np.ndarray, noise: np.ndarray) -> float:
+def kalman_nll(
+    model: Any,
+    t: np.ndarray,
+    y: np.ndarray,
+    noise: np.ndarray,
+    observation: np.ndarray | None = None,
+) -> float:
     """Negative log likelihood of y under a Gaussian process with independent noise.
 
     Parameters
@@ -73,10 +99,12 @@ def kalman_nll(model: Any, t: np.ndarray, y: np.ndarray, noise: np.ndarray) -> f
     model : StateSpaceModel
     t : ndarray, shape (n,)
         Sorted times; they may repeat.
-    y : ndarray, shape (n,)
+    y : ndarray, shape (n,) or (n, p)
         Observations, NaN where one is missing.
-    noise : ndarray, shape (n,)
+    noise : ndarray, shape of y
         Variances.
+    observation : ndarray, shape (p, d), optional
+        Rows that read the p outputs from the state; the model's own one when omitted, and y (n,).
 
     Returns
     -------
@@ -87,39 +115,46 @@ def kalman_nll(model: Any, t: np.ndarray, y: np.ndarray, noise: np.ndarray) -> f
     ------
     NotPositiveDefiniteError
         If an observation has no variance given those before it.
+    ShapeMismatchError
+        If the shapes do not fit together.
     """
-    run = kernel("kalman_nll", "numpy")
+    road = _Road(model, t, y, noise, observation)
+    stack = None if road.is_multiple else stack_for(model, t, y, noise)
+    if stack is not None:
+        return generator_nll(stack, t, y, noise, _check_positive)
+    run = road.kernel("nll")
     dt, total = steps(t), 0.0
     m, P = _start(model, t)
     for part in _chunks(model, dt):
         A, Q = discretize(model, dt[part])
-        value, failed, m, P = run(A, Q, model.observation, y[part], noise[part], m, P)
+        value, failed, m, P = run(A, Q, road.h, y[part], noise[part], m, P)
         _check_positive(failed, part)
         total += value
     return total
 
 
-def kalman_gradient(model: Any, t: np.ndarray, y: np.ndarray, noise: np.ndarray) -> KalmanGradient:
+def kalman_gradient(
+    model: Any,
+    t: np.ndarray,
+    y: np.ndarray,
+    noise: np.ndarray,
+    observation: np.ndarray | None = None,
+) -> KalmanGradient:
     """`kalman_nll` with its derivatives, by one backward sweep.
 
     Parameters and errors are those of `kalman_nll`.
     """
-    run, adjoint = kernel("kalman_filter", "numpy"), kernel("kalman_adjoint", "numpy")
-    dt, h = steps(t), model.observation
+    road = _Road(model, t, y, noise, observation)
+    stack = None if road.is_multiple else stack_for(model, t, y, noise)
+    if stack is not None:
+        return KalmanGradient(*generator_gradient(stack, t, y, noise, _check_positive))
+    run, adjoint = road.kernel("filter"), road.kernel("adjoint")
+    dt, h, d = steps(t), road.h, model.size
     parts = list(_chunks(model, dt))
-    starts = [_start(model, t)]
-    total = 0.0
-    forward = kernel("kalman_nll", "numpy")
-    for part in parts[:-1]:
-        A, Q = discretize(model, dt[part])
-        value, failed, *state = forward(A, Q, h, y[part], noise[part], *starts[-1])
-        _check_positive(failed, part)
-        total += value
-        starts.append(tuple(state))
-    d = model.size
+    starts, total = road.starts(parts)
     bar_m, bar_P = np.zeros(d), np.zeros((d, d))
-    by_params = np.zeros(model.num_params)
-    by_noise, by_y = np.empty(t.size), np.empty(t.size)
+    by_params, by_observation = np.zeros(model.num_params), np.zeros(h.shape)
+    by_noise, by_y = np.empty(y.shape), np.empty(y.shape)
     for part, start in zip(reversed(parts), reversed(starts), strict=True):
         step = dt[part]
         A, Q = discretize(model, step)
@@ -129,12 +164,16 @@ def kalman_gradient(model: Any, t: np.ndarray, y: np.ndarray, noise: np.ndarray)
         if part is parts[-1]:
             _check_positive(failed, part)
             total += value
-        bar_A, bar_Q, by_noise[part], by_y[part], bar_m, bar_P = adjoint(
+        bar_A, bar_Q, by_noise[part], by_y[part], bar_m, bar_P, *more = adjoint(
             A, h, u, S, v, filtered, covariances, bar_m, bar_P
         )
-        by_params += model.pull_back(step, A, Q, bar_A, bar_Q)
+        for bar_H in more:
+            by_observation += bar_H
+        by_params += pull_back(model, step, A, Q, bar_A, bar_Q)
     by_params += np.einsum("ij,pij->p", bar_P, model.prior_gradient(float(t[0])))
-    return KalmanGradient(total, by_params, by_noise, by_y)
+    return KalmanGradient(
+        total, by_params, by_noise, by_y, by_observation if road.is_multiple else None
+    )
 
 
 @dataclass(frozen=True)
@@ -150,14 +189,47 @@ class Filtered:
     nll: float
 
 
-def kalman_filter(model: Any, t: np.ndarray, y: np.ndarray, noise: np.ndarray) -> Filtered:
-    """Predicted states, innovations and their variances at every time."""
+def kalman_filter(
+    model: Any,
+    t: np.ndarray,
+    y: np.ndarray,
+    noise: np.ndarray,
+    observation: np.ndarray | None = None,
+) -> Filtered:
+    """Predicted states, innovations and their variances at every time.
+
+    Parameters and errors are those of `kalman_nll`.
+    """
+    road = _Road(model, t, y, noise, observation)
     A, Q = discretize(model, steps(t))
-    means, covs, u, S, v, _, _, nll, failed = kernel("kalman_filter", "numpy")(
-        A, Q, model.observation, y, noise, *_start(model, t)
+    means, covs, u, S, v, _, _, nll, failed = road.kernel("filter")(
+        A, Q, road.h, y, noise, *_start(model, t)
     )
     _check_positive(failed, slice(0, t.size))
     return Filtered(A, means, covs, u, S, v, nll)
+
+
+def kalman_factor(model: Any, t: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The factor of K + R = L diag(S) Lᵀ: gains of a Kalman filter, and variances S (n,).
+
+    Gains are (n, d), or (n, b, B) where `structops.algorithms.quasiseparable` made them.
+    """
+    nothing = np.zeros(t.size)
+    stack = stack_for(model, t, nothing, noise)
+    if stack is not None:
+        return generator_factor(stack, t, noise, _check_positive)
+    run, dt = kernel("kalman_filter", "numpy"), steps(t)
+    gains, variances = np.empty((t.size, model.size)), np.empty(t.size)
+    m, P = _start(model, t)
+    for part in _chunks(model, dt):
+        A, Q = discretize(model, dt[part])
+        _, _, u, S, _, filtered, covariances, _, failed = run(
+            A, Q, model.observation, nothing[part], noise[part], m, P
+        )
+        _check_positive(failed, part)
+        gains[part], variances[part] = u / S[:, None], S
+        m, P = filtered[-1], covariances[-1]
+    return gains, variances
 
 
 def kalman_smooth(
@@ -166,35 +238,31 @@ def kalman_smooth(
     y: np.ndarray,
     noise: np.ndarray,
     outputs: np.ndarray | None = None,
+    observation: np.ndarray | None = None,
 ) -> Smoothed:
     """Mean and variance of linear functions of the state given all observations.
 
     Parameters
     ----------
-    model, t, y, noise
+    model, t, y, noise, observation
         As for `kalman_nll`.
     outputs : ndarray, shape (c, d), optional
-        Functions of the state; the observed one when omitted.
+        Functions of the state; the observed ones when omitted.
 
     Raises
     ------
-    NotPositiveDefiniteError
+    NotPositiveDefiniteError, ShapeMismatchError
         As `kalman_nll`.
     """
-    h, d = model.observation, model.size
-    outputs = h[None, :] if outputs is None else np.ascontiguousarray(outputs, np.float64)
-    run, forward = kernel("kalman_filter", "numpy"), kernel("kalman_nll", "numpy")
-    backward = kernel("kalman_smoother", "numpy")
+    road = _Road(model, t, y, noise, observation)
+    d, h = model.size, road.h
+    outputs = np.atleast_2d(h) if outputs is None else np.ascontiguousarray(outputs, np.float64)
+    run, backward = road.kernel("filter"), road.kernel("smoother")
     dt = steps(t)
     parts = list(_chunks(model, dt))
-    starts = [_start(model, t)]
-    for part in parts[:-1]:
-        A, Q = discretize(model, dt[part])
-        _, failed, *state = forward(A, Q, h, y[part], noise[part], *starts[-1])
-        _check_positive(failed, part)
-        starts.append(tuple(state))
+    starts, _ = road.starts(parts)
     mean, variance = np.empty((t.size, outputs.shape[0])), np.empty((t.size, outputs.shape[0]))
-    alpha, diagonal = np.empty(t.size), np.empty(t.size)
+    alpha, diagonal = np.empty(y.shape), np.empty(y.shape)
     score, information = np.zeros(d), np.zeros((d, d))
     for part, start in zip(reversed(parts), reversed(starts), strict=True):
         A, Q = discretize(model, dt[part])
@@ -204,6 +272,139 @@ def kalman_smooth(
             A, h, means, covs, u, S, v, outputs, score, information
         )
     return Smoothed(mean, variance, alpha, diagonal)
+
+
+def kalman_predict(
+    model: Any,
+    t: np.ndarray,
+    y: np.ndarray,
+    noise: np.ndarray,
+    times: np.ndarray,
+    outputs: np.ndarray | None = None,
+    observation: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of functions of the state at other times, given all observations.
+
+    The new times are merged into the old ones as times without observations, which is exact.
+
+    Parameters
+    ----------
+    model, t, y, noise, outputs, observation
+        As for `kalman_smooth`.
+    times : ndarray, shape (m,)
+        In any order, before, between and after the observations; they may repeat.
+
+    Returns
+    -------
+    mean, variance : ndarray, shape (m, c)
+
+    Raises
+    ------
+    NotPositiveDefiniteError, ShapeMismatchError
+        As `kalman_nll`.
+    """
+    every = np.concatenate([t, times])
+    order = np.argsort(every, kind="stable")
+    shape = (times.size, *y.shape[1:])
+    values = np.concatenate([y, np.full(shape, np.nan)])[order]
+    variances = np.concatenate([noise, np.ones(shape)])[order]
+    found = kalman_smooth(model, every[order], values, variances, outputs, observation)
+    place = np.empty(every.size, np.intp)
+    place[order] = np.arange(every.size)
+    return found.mean[place[t.size :]], found.variance[place[t.size :]]
+
+
+def kalman_sample(
+    model: Any,
+    t: np.ndarray,
+    normals: np.ndarray,
+    outputs: np.ndarray | None = None,
+) -> np.ndarray:
+    """Draws of functions of the state at sorted times, before any observation.
+
+    Draws given observations are ``x + smooth(y - x - e)``, with a draw x, draws e of the noise
+    and the posterior mean of `kalman_smooth`.
+
+    Parameters
+    ----------
+    model : StateSpaceModel
+    t : ndarray, shape (n,)
+    normals : ndarray, shape (n + 1, d, K)
+        Standard normal numbers.
+    outputs : ndarray, shape (c, d), optional
+        Functions of the state; the observed one when omitted.
+
+    Returns
+    -------
+    ndarray, shape (n, c, K)
+    """
+    expected = (t.size + 1, model.size)
+    if normals.ndim != 3 or normals.shape[:2] != expected:
+        raise ShapeMismatchError(
+            f"normals has shape {normals.shape}; a model of {model.size} components needs "
+            f"({expected[0]}, {expected[1]}, K) for {t.size} times"
+        )
+    outputs = model.observation[None, :] if outputs is None else outputs
+    run, dt = kernel("draw_states", "numpy"), steps(t)
+    found = np.empty((t.size, outputs.shape[0], normals.shape[2]))
+    state, nothing = np.ascontiguousarray(normals[:1]), np.zeros((model.size, model.size))
+    P = np.ascontiguousarray(model.prior(float(t[0]))) if t.size else nothing
+    for part in _chunks(model, dt):
+        A, Q = discretize(model, dt[part])
+        white = np.concatenate([state, normals[part.start + 1 : part.stop + 1]])
+        states = run(A, Q, P, white)
+        found[part] = outputs @ states
+        # the next chunk goes on from this state, which is drawn already
+        state, P = states[-1:], np.eye(model.size)
+    return found
+
+
+class _Road:
+    """The kernels of one or of several outputs, and their arguments checked."""
+
+    def __init__(
+        self,
+        model: Any,
+        t: np.ndarray,
+        y: np.ndarray,
+        noise: np.ndarray,
+        observation: np.ndarray | None,
+    ):
+        self.is_multiple = observation is not None
+        self.h = model.observation
+        expected: tuple[int, ...] = (t.size,)
+        if observation is not None:
+            self.h = np.ascontiguousarray(observation, dtype=np.float64)
+            if self.h.ndim != 2 or self.h.shape[1] != model.size:
+                raise ShapeMismatchError(
+                    f"observation has shape {self.h.shape}; p outputs of a model of {model.size} "
+                    f"components need (p, {model.size})"
+                )
+            expected = (t.size, self.h.shape[0])
+        if t.size == 0:
+            raise ValueError("t is empty; give at least one time")
+        if y.shape != expected or noise.shape != expected:
+            raise ShapeMismatchError(
+                f"y has shape {y.shape} and noise {noise.shape}; both need {expected}"
+            )
+        self._data = model, t, y, noise
+
+    def kernel(self, name: str) -> Any:
+        return kernel(f"multi_output_{name}" if self.is_multiple else f"kalman_{name}", "numpy")
+
+    def starts(self, parts: list[slice]) -> tuple[list[tuple], float]:
+        """The state before every chunk, and the nll of all but the last one."""
+        model, t, y, noise = self._data
+        forward, dt = self.kernel("nll"), steps(t)
+        starts: list[tuple] = [_start(model, t)]
+        total = 0.0
+        for part in parts[:-1]:
+            A, Q = discretize(model, dt[part])
+            value, failed, *state = forward(A, Q, self.h, y[part], noise[part], *starts[-1])
+            _check_positive(failed, part)
+            total += value
+            starts.append(tuple(state))
+        return starts, total
 
 
 def _start(model: Any, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

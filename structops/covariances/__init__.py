@@ -5,6 +5,7 @@ from structops.covariances.composite import Power, Product, Separable, Sum
 from structops.covariances.conversion import as_covariance
 from structops.covariances.coregionalization import Coregionalization
 from structops.covariances.elementary import Constant, Linear, White
+from structops.covariances.modal import ModalCovariance
 from structops.covariances.periodic import Cosine, Periodic, SpectralMixture
 from structops.covariances.points import uniform_spacing
 from structops.covariances.radial import (
@@ -37,6 +38,7 @@ __all__ = [
     "Matern32",
     "Matern52",
     "Matern72",
+    "ModalCovariance",
     "Periodic",
     "Power",
     "Product",

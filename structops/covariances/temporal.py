@@ -379,7 +379,7 @@ class Celerite(_OneDimensional):
         noise = -_symmetric_twice(F @ P)
 
         def transition(dt: np.ndarray) -> np.ndarray:
-            return np.exp(-c * dt)[:, None, None] * rotations(-d * dt)
+            return rotations(-d * dt, np.exp(-c * dt))
 
         h = np.array([1.0, 0.0])
         return LinearModel(

@@ -9,3 +9,7 @@ from .vecchia import VecchiaPlan as VecchiaPlan
 from .vecchia import correlation_scales as correlation_scales
 from .vecchia import vecchia as vecchia
 from .vecchia import vecchia_predict as vecchia_predict
+from .vecchia_points import ScatteredLikelihood as ScatteredLikelihood
+from .vecchia_points import ScatteredVecchiaPlan as ScatteredVecchiaPlan
+from .vecchia_points import correlation_lengths as correlation_lengths
+from .vecchia_points import local_kriging as local_kriging

@@ -7,7 +7,9 @@ question, by name.
 from structops.rules import (
     adjoints,
     block,
+    block_tridiagonal,
     circulant,
+    diagonal_ssm,
     elementary,
     hankel,
     interpolation,
@@ -29,7 +31,9 @@ from structops.rules import (
 __all__ = [
     "adjoints",
     "block",
+    "block_tridiagonal",
     "circulant",
+    "diagonal_ssm",
     "elementary",
     "hankel",
     "interpolation",

@@ -13,10 +13,11 @@ import numpy as np
 
 from structops import namespace as ns
 from structops.algorithms.factorization import Factorization
-from structops.algorithms.kalman import kalman_filter
-from structops.kernels.registry import kernel
+from structops.algorithms.kalman import kalman_factor, kalman_smooth
 from structops.linalg.dispatch import rule
+from structops.linalg.inverse import Inverse
 from structops.operators.algebra import Sum
+from structops.operators.base import LinearOperator
 from structops.operators.elementary import DiagonalOperator
 from structops.operators.state_space import StateSpaceCovariance
 from structops.results import SlogdetResult
@@ -56,13 +57,15 @@ class StateSpaceFactorization(Factorization):
         self.shape = op.shape
         self._dtype = dtype
         noise = noise if op._order is None else noise[op._order]
+        self._noise, self._scale = np.ascontiguousarray(noise), scale
         n = op.shape[0]
         if n == 0:
             self._gains, self._variances = op._sources, np.zeros(0)
             return
-        run = kalman_filter(op._model, op._times, np.zeros(n), np.ascontiguousarray(noise))
-        self._gains = run.u / run.S[:, None]
-        self._variances = scale * run.S
+        self._gains, variances = kalman_factor(op._model, op._times, self._noise)
+        if op._stack is not None and self._gains.ndim == 2:
+            self._gains = op._stack.spread(self._gains)
+        self._variances = scale * variances
 
     def _solve(self, B: Any) -> Any:
         return self._in_time_order(B, self._solve_sorted)
@@ -73,6 +76,19 @@ class StateSpaceFactorization(Factorization):
         one = self._dtype.type(1)
         return SlogdetResult(one, self._dtype.type(np.sum(np.log(self._variances))))
 
+    def inverse_diagonal(self) -> np.ndarray:
+        """Diagonal of the inverse, by the backward pass of Bryson and Frazier."""
+        op, n = self.op, self.shape[0]
+        if n == 0:
+            return np.zeros(0)
+        smoothed = kalman_smooth(op._model, op._times, np.zeros(n), self._noise)
+        found = smoothed.inverse_diagonal / self._scale
+        if op._order is None:
+            return found
+        original = np.empty(n)
+        original[op._order] = found
+        return original
+
     def _sqrt_apply(self, X: Any) -> Any:
         """L diag(sqrt(S)) X: in order of time, the product with the Cholesky factor."""
         return self._in_time_order(X, self._factor_sorted)
@@ -82,9 +98,7 @@ class StateSpaceFactorization(Factorization):
         return self.op.in_time_order(B, function)
 
     def _sweep(self, name: str, X: np.ndarray, feedback: bool) -> np.ndarray:
-        op = self.op
-        h, ones = op._model.observation, np.ones(self.shape[0])
-        return kernel(name, "numpy")(op._transitions, h, self._gains, ones, X, feedback)
+        return self.op.sweep(name, self._gains, np.ones(self.shape[0]), X, feedback)
 
     def _solve_sorted(self, B: np.ndarray) -> np.ndarray:
         Y = self._sweep("causal_sweep", B, True)
@@ -100,6 +114,10 @@ def _noise(op: Sum) -> tuple[np.ndarray, float]:
     scale, weight = (float(ns.detached_value(c)) for c in op.coefficients)
     values = op.terms[1].diagonal_values(np, np.dtype(np.float64))  # type: ignore[attr-defined]
     return np.asarray(values, dtype=np.float64) * (weight / scale), scale
+
+
+def _factors(op: LinearOperator) -> list:
+    return [("factorize", op)]
 
 
 def _is_noisy(op: Sum) -> bool:
@@ -119,6 +137,21 @@ _NOISY = Sum[StateSpaceCovariance, DiagonalOperator]
 def gains_of_the_filter(op: Sum) -> Factorization:
     noise, scale = _noise(op)
     return StateSpaceFactorization(op.terms[0], noise, scale, op.dtype)  # type: ignore[arg-type]
+
+
+class StateSpaceInverse(Inverse):
+    """The inverse of the covariance of a process in time with positive noise."""
+
+
+@rule("inverse", _NOISY, when=_is_noisy, asks=_factors, cost="n d^3")
+def inverse_by_gains(op: Sum) -> LinearOperator:
+    return StateSpaceInverse(op)
+
+
+@rule("diagonal", StateSpaceInverse, cost="n d^3")
+def information_of_the_smoother(op: StateSpaceInverse) -> Any:
+    factorization: Any = op._factorization
+    return factorization.inverse_diagonal().astype(op.dtype, copy=False)
 
 
 @rule("solve", _NOISY, when=_is_noisy, cost="n d^3")

@@ -13,6 +13,8 @@ suite runs over variants x dtypes x libraries; to add an operator is to add its 
 from tests.registry import (
     algebra,
     block,
+    block_tridiagonal,
+    diagonal_ssm,
     elementary,
     interpolation,
     kronecker,
@@ -51,11 +53,13 @@ _FILES = (
     kronecker,
     toeplitz,
     block,
+    block_tridiagonal,
     algebra,
     low_rank,
     sparse,
     interpolation,
     state_space,
+    diagonal_ssm,
 )
 
 __all__ = [

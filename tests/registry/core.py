@@ -34,6 +34,7 @@ ABSTRACT = {
     "DiagonalOperator": "base of Diagonal and the multiples of the identity",
     "ToeplitzOperator": "base of the Toeplitz family",
     "CirculantOperator": "base of the circulant operators",
+    "DiagonalModel": "base of the diagonal state-space models",
 }
 
 _WEAK = "holds no arrays, so it has no library; test_libraries.py runs it in all of them"

@@ -8,6 +8,7 @@ import structops as so
 from structops.covariances import Linear, Matern12, Matern32, Matern52
 from structops.operators.algebra import Sum
 from structops.operators.state_space import StateSpaceCovariance
+from structops.rules.state_space import StateSpaceInverse
 from tests.registry.core import Draw, variant
 
 _ONLY_NUMPY = "runs Kalman filters, which are compiled for NumPy only"
@@ -61,3 +62,20 @@ def state_space_covariance_with_equal_noise(d: Draw) -> tuple:
     t = times(d, 9)
     K = StateSpaceCovariance(Matern32(length_scale=2.0), t, d.dtype)
     return K + 0.3 * so.Identity(9), matern32_matrix(t, 2.0) + 0.3 * np.eye(9)
+
+
+@variant(StateSpaceInverse, excluded=_EXCLUDED, dtypes=_REAL)
+def state_space_covariance_inverse(d: Draw) -> tuple:
+    t = d.rng.permutation(times(d, 7))
+    K = StateSpaceCovariance(Matern32(length_scale=2.0), t, d.dtype)
+    dense = 2 * matern32_matrix(t, 2.0) + 0.6 * np.eye(7)
+    return so.inverse(2.0 * K + 0.6 * so.Identity(7)), np.linalg.inv(dense)
+
+
+@variant(Sum, excluded=_EXCLUDED, dtypes=_REAL)
+def state_space_covariance_of_many_terms(d: Draw) -> tuple:
+    t = d.rng.permutation(times(d, 6))
+    lengths = (0.5, 0.8, 1.1, 1.7, 3.0)
+    terms = [Matern32(length_scale=length) for length in lengths]
+    K = StateSpaceCovariance(terms[0] + terms[1] + terms[2] + terms[3] + terms[4], t, d.dtype)
+    return K + 0.5 * so.Identity(6), sum(matern32_matrix(t, x) for x in lengths) + 0.5 * np.eye(6)

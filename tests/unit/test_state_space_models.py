@@ -12,6 +12,7 @@ from structops.covariances import (
     Matern12,
     Matern32,
     Matern52,
+    Matern72,
     Periodic,
     RationalQuadratic,
 )
@@ -21,7 +22,6 @@ from structops.covariances.state_space import (
     periodic_weights,
     state_space_model,
 )
-from structops.covariances.radial import Matern72
 from structops.covariances.temporal import (
     Celerite,
     DampedOscillator,
@@ -304,3 +304,72 @@ def test_general_discretisation_against_its_reference():
         strict=True,
     ):
         np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-14)
+
+
+def test_derivatives_of_the_general_discretisation_against_the_reference():
+    series = RBF(0.7).state_space()._series
+    rng = np.random.default_rng(5)
+    dt = np.array([0.0, 1e-3, 0.1, 5.0])
+    bar_A, bar_Q = rng.standard_normal((2, 4, 6, 6))
+    bar_Q += np.swapaxes(bar_Q, 1, 2)
+    for ours, theirs in zip(
+        kernel("linear_pull_back", "numpy")(dt, *series, bar_A, bar_Q),
+        kernel("linear_pull_back", "torch")(dt, *series, bar_A, bar_Q),
+        strict=True,
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-13)
+
+
+def test_kernels_of_products_against_their_references():
+    rng = np.random.default_rng(6)
+    left, right = Matern52(0.7).state_space(), Celerite(1.2, 0.3, 0.8, 2.0).state_space()
+    dt = np.array([0.0, 0.1, 2.0])
+    (A1, Q1), (A2, Q2) = left.discretize(dt), right.discretize(dt)
+    factors = A1, Q1, left.covariance, A2, Q2, right.covariance
+    bar_A, bar_Q = rng.standard_normal((2, 3, 6, 6))
+    bar_Q += np.swapaxes(bar_Q, 1, 2)
+    for name, arguments in {
+        "product_discretize": factors,
+        "product_pull_back": (*factors, bar_A, bar_Q),
+        "product_transition_pull_back": (A1, A2, bar_A),
+    }.items():
+        ours, theirs = (kernel(name, library)(*arguments) for library in ("numpy", "torch"))
+        for a, b in zip(ours, theirs, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13)
+    ours, theirs = (kernel("product_transition", library)(A1, A2) for library in ("numpy", "torch"))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-15)
+
+
+@parametrize_all
+def test_transitions_alone(covariance):
+    model = covariance.state_space()
+    dt = np.array([0.0, 0.03, 0.4, 2.0])
+    A, _ = model.discretize(dt)
+    np.testing.assert_allclose(model.transition(dt), A, rtol=0, atol=1e-13)
+    rng = np.random.default_rng(7)
+    dA = model.discretize_gradient(dt)[0]
+    bar = rng.standard_normal(A.shape) * (A != 0)
+    found = model.pull_back_transition(dt, A, bar)
+    np.testing.assert_allclose(found, np.einsum("nij,pnij->p", bar, dA), rtol=1e-11, atol=1e-11)
+
+
+@parametrize_all
+def test_covariance_of_state_and_process(covariance):
+    model = covariance.state_space()
+    t = np.array([0.5, 1.0, 3.0])
+    expected = np.array([model.prior(time) @ model.observation for time in t])
+    np.testing.assert_allclose(model.sources(t), expected, rtol=1e-12, atol=1e-13)
+    bar = np.random.default_rng(8).standard_normal((3, model.size))
+    slope = np.array([model.prior_gradient(time) @ model.observation for time in t])
+    np.testing.assert_allclose(
+        model.pull_back_sources(t, bar), np.einsum("nj,npj->p", bar, slope), rtol=1e-11, atol=1e-12
+    )
+
+
+def test_products_of_sums_are_sums_of_products():
+    covariance = (Matern12(1.0) + Cosine(2.0)) * (Matern32(2.0) + Matern52(0.5))
+    model = covariance.state_space()
+    assert [term.size for term in model.terms] == [2, 3, 4, 6]
+    tau = np.linspace(0, 3, 7)
+    np.testing.assert_allclose(model.lag(tau), covariance.lag(tau), rtol=0, atol=1e-13)
+    assert len((Matern12() + (Matern32() + Matern52())).state_space().terms) == 3

@@ -64,6 +64,15 @@ def test_factorization_with_noise(covariance):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10 * np.max(np.abs(expected)))
 
 
+@parametrize
+def test_diagonal_of_the_inverse(covariance):
+    t = irregular_times(60)
+    noise = np.random.default_rng(4).uniform(0.1, 1, 60)
+    A = 2.0 * StateSpaceCovariance(covariance, t) + 0.5 * so.Diagonal(noise)
+    expected = np.diag(np.linalg.inv(2 * covariance(t) + np.diag(0.5 * noise)))
+    np.testing.assert_allclose(so.diagonal(so.inverse(A)), expected, rtol=1e-10)
+
+
 def test_noise_as_a_multiple_of_the_identity():
     t = irregular_times(50)
     A = StateSpaceCovariance(Matern32(), t) + 0.1 * so.Identity(50)

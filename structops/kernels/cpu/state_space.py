@@ -1,4 +1,4 @@
-"""Linear Gaussian state-space models: discretisation, Kalman filter, adjoint, smoother (Numba).
+"""Linear Gaussian state-space models: Kalman filter, adjoint, smoother (Numba).
 
 Model of n scalar observations at times t_0 <= t_1 <= ... with a state x of d components:
 
@@ -32,185 +32,6 @@ def _unrolled(d):
 
 #: Half of log(2 pi).
 _HALF_LOG_TWO_PI = 0.9189385332046727
-
-# ---------------------------------------------------------------------- discretisation
-
-
-# Up to this x the series of the highest incomplete gamma function is cut after a fixed number of
-# terms, which leaves out less than a rounding error.
-_SHORT = 0.25
-_SHORT_TERMS = 12
-_INVERSES = 1.0 / np.maximum(1.0, np.arange(64.0))
-
-
-def matern_discretize(dt, rate, variance, decay, growth):
-    """Transitions exp(F dt) and exact noise covariances of a Matérn process."""
-    n, d = dt.shape[0], decay.shape[0]
-    A, Q = np.empty((n, d, d)), np.empty((n, d, d))
-    if d == 2:
-        _matern_discretize_two(dt, rate, variance, _INVERSES, A, Q)
-    else:
-        _matern_discretize(_unrolled(d))(dt, rate, variance, decay, growth, _INVERSES, A, Q)
-    return A, Q
-
-
-@njit(**_OPTIONS)
-def _gamma_series(x, top, inverses):
-    """(1 + x / (top + 2) + x² / (top + 2)(top + 3) + ...)."""
-    total = 1.0
-    if x < _SHORT:
-        for count in range(top + 1 + _SHORT_TERMS, top + 1, -1):
-            total = 1.0 + total * x * inverses[count]
-        return total
-    term, count = 1.0, top + 2
-    while term > 1e-18 * total:
-        term *= x * inverses[count]
-        total += term
-        count += 1
-    return total
-
-
-@cache
-def _matern_discretize(size):
-    @njit(**_OPTIONS)
-    def run(dt, rate, variance, decay, growth, inverses, A, Q):
-        d = size if size > 0 else A.shape[1]
-        top = 2 * d - 2
-        gamma = np.empty(top + 1)
-        powers = np.empty(top + 1)  # exp(-x) x^m / m!
-        for k in range(dt.shape[0]):
-            tau = rate * dt[k]
-            fade = np.exp(-tau)
-            for i in range(d):
-                for j in range(d):
-                    value = decay[i, j, d - 1]
-                    for m in range(d - 2, -1, -1):
-                        value = value * tau + decay[i, j, m]
-                    A[k, i, j] = fade * value
-            # regularised incomplete gamma functions P(m + 1, x), from the highest downwards
-            x = 2.0 * tau
-            powers[0] = fade * fade
-            for m in range(1, top + 1):
-                powers[m] = powers[m - 1] * x * inverses[m]
-            if x < top + 3.0:
-                gamma[top] = powers[top] * x * inverses[top + 1] * _gamma_series(x, top, inverses)
-            else:
-                total = powers[top]
-                for m in range(top - 1, -1, -1):
-                    total += powers[m]
-                gamma[top] = 1.0 - total
-            for m in range(top, 0, -1):
-                gamma[m - 1] = gamma[m] + powers[m]
-            for i in range(d):
-                for j in range(i + 1):
-                    value = 0.0
-                    for m in range(top + 1):
-                        value += growth[i, j, m] * gamma[m]
-                    value *= variance
-                    Q[k, i, j] = value
-                    Q[k, j, i] = value
-
-    return run
-
-
-@njit(**_OPTIONS)
-def _matern_discretize_two(dt, rate, variance, inverses, A, Q):
-    """The same for smoothness 3/2, written out."""
-    for k in range(dt.shape[0]):
-        tau = rate * dt[k]
-        fade = np.exp(-tau)
-        A[k, 0, 0] = fade + fade * tau
-        A[k, 0, 1] = fade * tau
-        A[k, 1, 0] = -fade * tau
-        A[k, 1, 1] = fade - fade * tau
-        x = 2.0 * tau
-        decayed = variance * fade * fade
-        if x < 5.0:
-            lowest = decayed * x * x * x * (1.0 / 6.0) * _gamma_series(x, 2, inverses)
-        else:
-            lowest = variance - decayed * (1.0 + x + 0.5 * x * x)
-        Q[k, 0, 0] = lowest
-        Q[k, 0, 1] = Q[k, 1, 0] = 0.5 * decayed * x * x
-        Q[k, 1, 1] = lowest + 2.0 * decayed * x
-
-
-def matern_pull_back(A, Q, dt, drift, diffusion, bar_A, bar_Q):
-    """Derivatives by log length scale and log variance, from those by A and Q."""
-    return _matern_pull_back(A, Q, dt, drift, diffusion[-1, -1], bar_A, bar_Q)
-
-
-@njit(**_OPTIONS)
-def _matern_pull_back(A, Q, dt, drift, density, bar_A, bar_Q):
-    d = A.shape[1]
-    by_length, by_variance = 0.0, 0.0
-    for k in range(A.shape[0]):
-        slope = 0.0
-        for i in range(d):
-            noise = 0.0
-            for j in range(d):
-                by_variance += bar_Q[k, i, j] * Q[k, i, j]
-                noise += bar_Q[k, i, j] * A[k, j, d - 1]
-            slope += density * noise * A[k, i, d - 1]
-            # the drift is a companion matrix: all rows but the last shift
-            if i < d - 1:
-                for j in range(d):
-                    slope += bar_A[k, i, j] * drift[i, i + 1] * A[k, i + 1, j]
-            else:
-                for l in range(d):  # noqa: E741
-                    for j in range(d):
-                        slope += bar_A[k, i, j] * drift[i, l] * A[k, l, j]
-        by_length -= dt[k] * slope
-    return by_length, by_variance
-
-
-def linear_discretize(dt, transition_series, noise_series, radius):
-    """Transitions and noise covariances of a general linear model by series and doubling."""
-    n, d = dt.shape[0], transition_series.shape[1]
-    A, Q = np.empty((n, d, d)), np.empty((n, d, d))
-    _linear_discretize(dt, transition_series, noise_series, radius, A, Q)
-    return A, Q
-
-
-@njit(**_OPTIONS)
-def _linear_discretize(dt, transition_series, noise_series, radius, A, Q):
-    d = A.shape[1]
-    last_a, last_q = transition_series.shape[0] - 1, noise_series.shape[0] - 1
-    work, square = np.empty((d, d)), np.empty((d, d))
-    for k in range(dt.shape[0]):
-        step, halvings = dt[k], 0
-        while abs(step) > radius:
-            step *= 0.5
-            halvings += 1
-        a, q = A[k], Q[k]
-        for i in range(d):
-            for j in range(d):
-                value = transition_series[last_a, i, j]
-                for m in range(last_a - 1, -1, -1):
-                    value = value * step + transition_series[m, i, j]
-                a[i, j] = value
-                value = noise_series[last_q, i, j]
-                for m in range(last_q - 1, -1, -1):
-                    value = value * step + noise_series[m, i, j]
-                q[i, j] = value * step
-        for _ in range(halvings):
-            # Q(2s) = Q(s) + A Q(s) Aᵀ, A(2s) = A(s)²
-            for i in range(d):
-                for j in range(d):
-                    first, second = 0.0, 0.0
-                    for m in range(d):
-                        first += a[i, m] * q[m, j]
-                        second += a[i, m] * a[m, j]
-                    work[i, j], square[i, j] = first, second
-            for i in range(d):
-                for j in range(i + 1):
-                    value = 0.0
-                    for m in range(d):
-                        value += work[i, m] * a[j, m]
-                    q[i, j] += value
-                    q[j, i] = q[i, j]
-            for i in range(d):
-                for j in range(d):
-                    a[i, j] = square[i, j]
 
 
 # ---------------------------------------------------------------------- filter
@@ -410,6 +231,9 @@ def kalman_filter(A, Q, h, y, r, m, P):
     u, S, v = np.empty((n, d)), np.empty(n), np.empty(n)
     filtered, covariances = np.empty((n + 1, d)), np.empty((n + 1, d, d))
     filtered[0], covariances[0] = m, P
+    if d == 2 and h[0] == 1.0 and h[1] == 0.0:
+        nll, failed = _filter_two_first(A, Q, y, r, means, covs, u, S, v, filtered, covariances)
+        return means, covs, u, S, v, filtered, covariances, nll, failed
     size = _unrolled(d)
     nll, failed = _filter(size)(
         *_block_ends(A, size), A, Q, h, y, r, means, covs, u, S, v, filtered, covariances
@@ -423,9 +247,15 @@ def _filter(size):
     def run(first, last, A, Q, h, y, r, means, covs, u, S, v, filtered, covariances):
         n, d = y.shape[0], size if size > 0 else h.shape[0]
         gain, work = np.empty(d), np.empty((d, d))
+        # the state in arrays of its own, whose entries can stay in registers
+        m, P, mean, cov = np.empty(d), np.empty((d, d)), np.empty(d), np.empty((d, d))
+        seen = np.empty(d)
+        for i in range(d):
+            m[i] = filtered[0, i]
+            for j in range(d):
+                P[i, j] = covariances[0, i, j]
         quadratic, logs, product, observed = 0.0, 0.0, 1.0, 0
         for k in range(n):
-            m, P, mean, cov = filtered[k], covariances[k], means[k], covs[k]
             if size > 0:
                 _predict(d, A[k], Q[k], m, P, mean, work, cov)
             else:
@@ -435,12 +265,19 @@ def _filter(size):
             for i in range(d):
                 total = 0.0
                 for j in range(d):
-                    total += covs[k, i, j] * h[j]
+                    total += cov[i, j] * h[j]
+                    covs[k, i, j] = cov[i, j]
+                seen[i] = total
                 u[k, i] = total
+                means[k, i] = mean[i]
                 variance += h[i] * total
-                error -= h[i] * means[k, i]
+                error -= h[i] * mean[i]
             if missing:
                 error, variance = 0.0, np.inf
+                for i in range(d):
+                    m[i] = mean[i]
+                    for j in range(d):
+                        P[i, j] = cov[i, j]
             elif not variance > 0.0:
                 return np.nan, k
             else:
@@ -451,29 +288,89 @@ def _filter(size):
                 else:
                     logs += np.log(product) + np.log(variance)
                     product = 1.0
+                _update(d, h, r[k], error, variance, seen, mean, cov, gain, work, m, P)
             S[k], v[k] = variance, error
-            if missing:
-                filtered[k + 1] = means[k]
-                covariances[k + 1] = covs[k]
-            else:
-                _update(
-                    d,
-                    h,
-                    r[k],
-                    error,
-                    variance,
-                    u[k],
-                    means[k],
-                    covs[k],
-                    gain,
-                    work,
-                    filtered[k + 1],
-                    covariances[k + 1],
-                )
+            for i in range(d):
+                filtered[k + 1, i] = m[i]
+                for j in range(d):
+                    covariances[k + 1, i, j] = P[i, j]
         logs += np.log(product)
         return 0.5 * (quadratic + logs) + observed * _HALF_LOG_TWO_PI, -1
 
     return run
+
+
+@njit(**_OPTIONS)
+def _filter_two_first(A, Q, y, r, means, covs, u, S, v, filtered, covariances):
+    """`_filter` for two components of which the first is observed, as `_nll_two_first`."""
+    m0, m1 = filtered[0, 0], filtered[0, 1]
+    p00, p10, p11 = covariances[0, 0, 0], covariances[0, 1, 0], covariances[0, 1, 1]
+    quadratic, logs, product, observed = 0.0, 0.0, 1.0, 0
+    for k in range(y.shape[0]):
+        a00, a01, a10, a11 = A[k, 0, 0], A[k, 0, 1], A[k, 1, 0], A[k, 1, 1]
+        n0 = a00 * m0 + a01 * m1
+        n1 = a10 * m0 + a11 * m1
+        w00 = a00 * p00 + a01 * p10
+        w01 = a00 * p10 + a01 * p11
+        w10 = a10 * p00 + a11 * p10
+        w11 = a10 * p10 + a11 * p11
+        c00 = Q[k, 0, 0] + w00 * a00 + w01 * a01
+        c10 = Q[k, 1, 0] + w10 * a00 + w11 * a01
+        c11 = Q[k, 1, 1] + w10 * a10 + w11 * a11
+        means[k, 0], means[k, 1] = n0, n1
+        covs[k, 0, 0], covs[k, 0, 1], covs[k, 1, 0], covs[k, 1, 1] = c00, c10, c10, c11
+        u[k, 0], u[k, 1] = c00, c10
+        value = y[k]
+        if np.isnan(value):
+            m0, m1, p00, p10, p11 = n0, n1, c00, c10, c11
+            S[k], v[k] = np.inf, 0.0
+        else:
+            noise = r[k]
+            variance = noise + c00
+            if not variance > 0.0:
+                return np.nan, k
+            error = value - n0
+            inverse = 1.0 / variance
+            g0, g1 = c00 * inverse, c10 * inverse
+            quadratic += error * error * inverse
+            observed += 1
+            if 1e-100 < product < 1e100 and 1e-100 < variance < 1e100:
+                product *= variance
+            else:
+                logs += np.log(product) + np.log(variance)
+                product = 1.0
+            S[k], v[k] = variance, error
+            m0, m1 = n0 + g0 * error, n1 + g1 * error
+            p00, p10, p11 = noise * g0, noise * g1, c11 - g1 * c10
+        filtered[k + 1, 0], filtered[k + 1, 1] = m0, m1
+        covariances[k + 1, 0, 0], covariances[k + 1, 0, 1] = p00, p10
+        covariances[k + 1, 1, 0], covariances[k + 1, 1, 1] = p10, p11
+    logs += np.log(product)
+    return 0.5 * (quadratic + logs) + observed * _HALF_LOG_TWO_PI, -1
+
+
+def steady_nll(A, h, gain, variance, y, m):
+    """Negative log likelihood with one transition, gain and variance for all steps."""
+    half = 0.5 * y.shape[0] * np.log(2 * np.pi * variance)
+    return half + _steady(A, h, gain, variance, y, m.copy())
+
+
+@njit(**_OPTIONS)
+def _steady(A, h, gain, variance, y, m):
+    d = h.shape[0]
+    mean, total = np.empty(d), 0.0
+    for k in range(y.shape[0]):
+        error = y[k]
+        for i in range(d):
+            value = 0.0
+            for j in range(d):
+                value += A[i, j] * m[j]
+            mean[i] = value
+            error -= h[i] * value
+        total += error * error
+        for i in range(d):
+            m[i] = mean[i] + gain[i] * error
+    return 0.5 * total / variance
 
 
 # ---------------------------------------------------------------------- derivatives
@@ -488,8 +385,22 @@ def kalman_adjoint(A, h, u, S, v, filtered, covariances, bar_m, bar_P):
     bar_A, bar_Q = np.empty((n, d, d)), np.empty((n, d, d))
     bar_r, bar_y = np.empty(n), np.empty(n)
     bar_m, bar_P = bar_m.copy(), bar_P.copy()
-    _adjoint(_unrolled(d))(
-        A, h, u, S, v, filtered, covariances, bar_m, bar_P, bar_A, bar_Q, bar_r, bar_y
+    size = _unrolled(d)
+    _adjoint(size)(
+        *_block_ends(A, size),
+        A,
+        h,
+        u,
+        S,
+        v,
+        filtered,
+        covariances,
+        bar_m,
+        bar_P,
+        bar_A,
+        bar_Q,
+        bar_r,
+        bar_y,
     )
     return bar_A, bar_Q, bar_r, bar_y, bar_m, bar_P
 
@@ -497,7 +408,9 @@ def kalman_adjoint(A, h, u, S, v, filtered, covariances, bar_m, bar_P):
 @cache
 def _adjoint(size):
     @njit(**_OPTIONS)
-    def run(A, h, u, S, v, filtered, covariances, bar_m, bar_P, bar_A, bar_Q, bar_r, bar_y):
+    def run(
+        first, last, A, h, u, S, v, filtered, covariances, bar_m, bar_P, bar_A, bar_Q, bar_r, bar_y
+    ):
         n, d = u.shape[0], size if size > 0 else u.shape[1]
         before, bar_u = np.empty(d), np.empty(d)
         left, work = np.empty((d, d)), np.empty((d, d))
@@ -524,28 +437,53 @@ def _adjoint(size):
                         + 0.5 * (bar_u[i] * h[j] + h[i] * bar_u[j])
                         + bar_S * h[i] * h[j]
                     )
-            for i in range(d):  # left = bar_P⁻ A
-                for j in range(d):
-                    total = 0.0
+            # left = bar_P⁻ A, the new bar_P = Aᵀ left
+            if size > 0:
+                for i in range(d):
+                    for j in range(d):
+                        total = 0.0
+                        for l in range(d):  # noqa: E741
+                            total += bar_Q[k, i, l] * A[k, l, j]
+                        left[i, j] = total
+                for i in range(d):
+                    for j in range(d):
+                        total = 0.0
+                        for l in range(d):  # noqa: E741
+                            total += left[i, l] * covariances[k, l, j]
+                        bar_A[k, i, j] = before[i] * filtered[k, j] + 2.0 * total
+                for i in range(d):
+                    for j in range(d):
+                        total = 0.0
+                        for l in range(d):  # noqa: E741
+                            total += A[k, l, i] * left[l, j]
+                        work[i, j] = total
+            else:
+                # blocks only: derivatives by zeros of A are not asked for
+                for i in range(d):
+                    for j in range(d):
+                        left[i, j] = 0.0
+                        bar_A[k, i, j] = 0.0
                     for l in range(d):  # noqa: E741
-                        total += bar_Q[k, i, l] * A[k, l, j]
-                    left[i, j] = total
-            for i in range(d):
-                for j in range(d):
-                    total = 0.0
-                    for l in range(d):  # noqa: E741
-                        total += left[i, l] * covariances[k, l, j]
-                    bar_A[k, i, j] = before[i] * filtered[k, j] + 2.0 * total
+                        for j in range(first[l], last[l]):
+                            left[i, j] += bar_Q[k, i, l] * A[k, l, j]
+                for i in range(d):
+                    for j in range(first[i], last[i]):
+                        total = 0.0
+                        for l in range(d):  # noqa: E741
+                            total += left[i, l] * covariances[k, j, l]
+                        bar_A[k, i, j] = before[i] * filtered[k, j] + 2.0 * total
+                for i in range(d):
+                    for j in range(d):
+                        work[i, j] = 0.0
+                for l in range(d):  # noqa: E741
+                    for i in range(first[l], last[l]):
+                        for j in range(d):
+                            work[i, j] += A[k, l, i] * left[l, j]
             for i in range(d):
                 total = 0.0
                 for l in range(d):  # noqa: E741
                     total += A[k, l, i] * before[l]
                 bar_m[i] = total
-                for j in range(d):
-                    total = 0.0
-                    for l in range(d):  # noqa: E741
-                        total += A[k, l, i] * left[l, j]
-                    work[i, j] = total
             for i in range(d):
                 for j in range(d):
                     bar_P[i, j] = 0.5 * (work[i, j] + work[j, i])
@@ -566,8 +504,25 @@ def kalman_smoother(A, h, means, covs, u, S, v, outputs, score, information):
     mean, variance = np.empty((n, count)), np.empty((n, count))
     alpha, diagonal = np.empty(n), np.empty(n)
     score, information = score.copy(), information.copy()
-    run = _smoother(_unrolled(u.shape[1]))
-    run(A, h, means, covs, u, S, v, outputs, score, information, mean, variance, alpha, diagonal)
+    size = _unrolled(u.shape[1])
+    run, ends = _smoother(size), _block_ends(A, size)
+    run(
+        *ends,
+        A,
+        h,
+        means,
+        covs,
+        u,
+        S,
+        v,
+        outputs,
+        score,
+        information,
+        mean,
+        variance,
+        alpha,
+        diagonal,
+    )
     return mean, variance, alpha, diagonal, score, information
 
 
@@ -575,7 +530,22 @@ def kalman_smoother(A, h, means, covs, u, S, v, outputs, score, information):
 def _smoother(size):
     @njit(**_OPTIONS)
     def run(
-        A, h, means, covs, u, S, v, outputs, score, information, mean, variance, alpha, diagonal
+        first,
+        last,
+        A,
+        h,
+        means,
+        covs,
+        u,
+        S,
+        v,
+        outputs,
+        score,
+        information,
+        mean,
+        variance,
+        alpha,
+        diagonal,
     ):
         n, d = u.shape[0], size if size > 0 else u.shape[1]
         gain, reach = np.empty(d), np.empty(d)
@@ -621,22 +591,107 @@ def _smoother(size):
                 for l in range(d):  # noqa: E741
                     total += A[k, l, i] * score[l]
                 reach[i] = total
-                for j in range(d):
-                    total = 0.0
-                    for l in range(d):  # noqa: E741
-                        total += information[i, l] * A[k, l, j]
-                    work[i, j] = total
             for i in range(d):
                 score[i] = reach[i]
-            for i in range(d):
-                for j in range(i + 1):
-                    total = 0.0
+            if size > 0:
+                for i in range(d):
+                    for j in range(d):
+                        total = 0.0
+                        for l in range(d):  # noqa: E741
+                            total += information[i, l] * A[k, l, j]
+                        work[i, j] = total
+                for i in range(d):
+                    for j in range(i + 1):
+                        total = 0.0
+                        for l in range(d):  # noqa: E741
+                            total += A[k, l, i] * work[l, j]
+                        information[i, j] = total
+                        information[j, i] = total
+            else:
+                # both products in rows; information is symmetric, so that work = Aᵀ information
+                for i in range(d):
+                    for j in range(d):
+                        work[i, j] = 0.0
+                for l in range(d):  # noqa: E741
+                    for i in range(first[l], last[l]):
+                        for j in range(d):
+                            work[i, j] += A[k, l, i] * information[l, j]
+                for i in range(d):
+                    for j in range(d):
+                        information[i, j] = 0.0
                     for l in range(d):  # noqa: E741
-                        total += A[k, l, i] * work[l, j]
-                    information[i, j] = total
-                    information[j, i] = total
+                        for j in range(first[l], last[l]):
+                            information[i, j] += work[i, l] * A[k, l, j]
+                for i in range(d):
+                    for j in range(i):
+                        total = 0.5 * (information[i, j] + information[j, i])
+                        information[i, j] = total
+                        information[j, i] = total
 
     return run
+
+
+# ---------------------------------------------------------------------- draws of the process
+
+
+def draw_states(A, Q, P, noise):
+    """States of a process with the covariance P before the first step: (n, d, K).
+
+    ``noise`` (n + 1, d, K) is white.
+    """
+    n, d = A.shape[:2]
+    states = np.empty((n, d, noise.shape[2]))
+    _draw(A, Q, P, noise, states)
+    return states
+
+
+@njit(**_OPTIONS)
+def _semidefinite_factor(C, L):
+    """Lower triangular L with L Lᵀ = C, where C may be singular: such columns are zero."""
+    d = C.shape[0]
+    for j in range(d):
+        for i in range(d):
+            L[i, j] = 0.0
+    for j in range(d):
+        if not C[j, j] > 0.0:
+            continue
+        pivot = C[j, j]
+        for l in range(j):  # noqa: E741
+            pivot -= L[j, l] * L[j, l]
+        if not pivot > 1e-14 * C[j, j]:
+            continue
+        root = np.sqrt(pivot)
+        L[j, j] = root
+        for i in range(j + 1, d):
+            value = C[i, j]
+            for l in range(j):  # noqa: E741
+                value -= L[i, l] * L[j, l]
+            L[i, j] = value / root
+
+
+@njit(**_OPTIONS)
+def _draw(A, Q, P, noise, states):
+    n, d, columns = states.shape
+    L, x = np.empty((d, d)), np.zeros((d, columns))
+    _semidefinite_factor(P, L)
+    for i in range(d):
+        for j in range(i + 1):
+            for c in range(columns):
+                x[i, c] += L[i, j] * noise[0, j, c]
+    for k in range(n):
+        _semidefinite_factor(Q[k], L)
+        for i in range(d):
+            for c in range(columns):
+                states[k, i, c] = 0.0
+            for j in range(d):
+                for c in range(columns):
+                    states[k, i, c] += A[k, i, j] * x[j, c]
+            for j in range(i + 1):
+                for c in range(columns):
+                    states[k, i, c] += L[i, j] * noise[k + 1, j, c]
+        for i in range(d):
+            for c in range(columns):
+                x[i, c] = states[k, i, c]
 
 
 # ---------------------------------------------------------------------- triangular sweeps

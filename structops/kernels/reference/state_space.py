@@ -24,62 +24,6 @@ def _t(a: Any) -> Any:
     return ns.array_namespace(a).matrix_transpose(a)
 
 
-def matern_discretize(dt: Any, rate: float, variance: float, decay: Any, growth: Any) -> Any:
-    """Transitions exp(F dt) and exact noise covariances of a Matérn process."""
-    xp = ns.array_namespace(dt)
-    d = decay.shape[0]
-    tau = rate * dt
-    fade = xp.exp(-tau)
-    A = sum(decay[None, :, :, m] * (fade * tau**m)[:, None, None] for m in range(d))
-    x = 2 * tau
-    powers = [xp.exp(-x) * x**m / math.factorial(m) for m in range(2 * d - 1)]
-    # the highest incomplete gamma function: its series, or the complement where x is large
-    top = 2 * d - 2
-    small = x < top + 3.0
-    bounded = xp.where(small, x, xp.ones_like(x))
-    term = xp.exp(-bounded) * bounded ** (top + 1) / math.factorial(top + 1)
-    total = term
-    for count in range(top + 2, top + 60):
-        term = term * bounded / count
-        total = total + term
-    complement = 1 - sum(powers)
-    gamma = [xp.where(small, total, complement)]
-    for m in range(top, 0, -1):
-        gamma.insert(0, gamma[0] + powers[m])
-    Q = variance * sum(growth[None, :, :, m] * gamma[m][:, None, None] for m in range(top + 1))
-    return A, Q
-
-
-def matern_pull_back(
-    A: Any, Q: Any, dt: Any, drift: Any, diffusion: Any, bar_A: Any, bar_Q: Any
-) -> Any:
-    """Derivatives by log length scale and log variance, from those by A and Q."""
-    xp = ns.array_namespace(A)
-    slope = xp.sum(bar_A * (drift @ A), axis=(1, 2))
-    slope = slope + xp.sum(bar_Q * (A @ diffusion @ _t(A)), axis=(1, 2))
-    return -xp.sum(dt * slope), xp.sum(bar_Q * Q)
-
-
-def linear_discretize(dt: Any, transition_series: Any, noise_series: Any, radius: float) -> Any:
-    """Transitions and noise covariances of a general linear model by series and doubling."""
-    xp = ns.array_namespace(dt)
-    d = transition_series.shape[1]
-    if dt.shape[0] == 0:
-        return _empty_like(dt, 0, d, d), _empty_like(dt, 0, d, d)
-    transitions, noises = [], []
-    for k in range(dt.shape[0]):
-        step, halvings = float(dt[k]), 0
-        while abs(step) > radius:
-            step, halvings = 0.5 * step, halvings + 1
-        A = sum(transition_series[m, ...] * step**m for m in range(transition_series.shape[0]))
-        Q = sum(noise_series[m, ...] * step ** (m + 1) for m in range(noise_series.shape[0]))
-        for _ in range(halvings):
-            Q, A = Q + A @ Q @ _t(A), A @ A
-        transitions.append(A)
-        noises.append(Q)
-    return xp.stack(transitions), xp.stack(noises)
-
-
 def kalman_nll(A: Any, Q: Any, h: Any, y: Any, r: Any, m: Any, P: Any) -> Any:
     """Negative log likelihood alone: (nll, first failed step or -1, m, P)."""
     *_, filtered, covariances, nll, failed = kalman_filter(A, Q, h, y, r, m, P)
@@ -114,6 +58,17 @@ def kalman_filter(A: Any, Q: Any, h: Any, y: Any, r: Any, m: Any, P: Any) -> Any
             m = mean + gain * error
         filtered[k + 1, :], covariances[k + 1, :, :] = m, P
     return means, covs, u, S, v, filtered, covariances, nll, -1
+
+
+def steady_nll(A: Any, h: Any, gain: Any, variance: float, y: Any, m: Any) -> float:
+    """Negative log likelihood with one transition, gain and variance for all steps."""
+    total = 0.0
+    for k in range(y.shape[0]):
+        m = A @ m
+        error = y[k] - h @ m
+        total += float(error) ** 2
+        m = m + gain * error
+    return 0.5 * (total / variance + y.shape[0] * math.log(2 * math.pi * variance))
 
 
 def kalman_adjoint(
@@ -173,6 +128,33 @@ def kalman_smoother(
         score = _t(A[k, ...]) @ score
         information = _t(A[k, ...]) @ information @ A[k, ...]
     return mean, variance, alpha, diagonal, score, information
+
+
+def draw_states(A: Any, Q: Any, P: Any, noise: Any) -> Any:
+    """States of a process with the covariance P before the first step: (n, d, K).
+
+    ``noise`` (n + 1, d, K) is white.
+    """
+    xp = ns.array_namespace(A)
+    x, states = _semidefinite_factor(P) @ noise[0, ...], []
+    for k in range(A.shape[0]):
+        x = A[k, ...] @ x + _semidefinite_factor(Q[k, ...]) @ noise[k + 1, ...]
+        states.append(x)
+    return xp.stack(states) if states else noise[1:, ...]
+
+
+def _semidefinite_factor(C: Any) -> Any:
+    """Lower triangular L with L Lᵀ = C, where C may be singular: such columns are zero."""
+    d = C.shape[0]
+    L = _empty_like(C, d, d)
+    for j in range(d):
+        pivot = float(C[j, j] - L[j, :] @ L[j, :])
+        if not pivot > 1e-14 * float(C[j, j]):
+            continue
+        L[j, j] = math.sqrt(pivot)
+        for i in range(j + 1, d):
+            L[i, j] = (C[i, j] - L[i, :j] @ L[j, :j]) / L[j, j]
+    return L
 
 
 def causal_sweep(A: Any, h: Any, g: Any, diagonal: Any, X: Any, feedback: bool) -> Any:
