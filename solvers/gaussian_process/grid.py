@@ -161,7 +161,7 @@ class GridGP(GaussianProcess):
     callback : callable, optional
         Called as ``callback(iteration, theta, log_marginal_likelihood)`` in learning.
     verbose : bool
-        Show progress (tqdm).
+        Show progress of learning, linear systems and deviations (tqdm).
     random_state : int or numpy.random.Generator
         For restarts, and for the ordering, sampling and probes of the last two roads.
 
@@ -368,6 +368,7 @@ class GridGP(GaussianProcess):
             rtol=self.solve_rtol,
             preconditioner=self.preconditioner,
             seed=int(np.random.default_rng(self.random_state).integers(2**31)),
+            verbose=self.verbose,
         )
 
     # ------------------------------------------------------------------ learning

@@ -134,8 +134,9 @@ class InterpolatedGP(RegressorMixin, GaussianProcess):
         Predecessors each observation is conditioned on, in the likelihood and the preconditioner.
     num_terms : int
         Size of the random sample of observations whose conditionals learning uses.
-    prediction_neighbors : int
-        Observations behind each standard deviation.
+    prediction_neighbors : int, optional
+        Nearest observations behind each standard deviation; as many as it takes for 1 % (60 to
+        1024) if left out.
     solve_rtol : float
         Relative residual of the linear system behind the mean.
     priors : dict, optional
@@ -214,7 +215,7 @@ class InterpolatedGP(RegressorMixin, GaussianProcess):
         max_grid_size: int = 2**20,
         num_neighbors: int = 30,
         num_terms: int = 12_000,
-        prediction_neighbors: int = 60,
+        prediction_neighbors: int | None = None,
         solve_rtol: float = 1e-8,
         priors: Mapping[str, tuple[float, float]] | None = None,
         callback: Callable[[int, np.ndarray, float], Any] | None = None,

@@ -23,6 +23,7 @@ from structops.exceptions import DenseFallbackError
 from structops.preconditioners import VecchiaPlan, correlation_scales, vecchia_predict
 from structops.results import Diagnostics
 from structops.solvers.gaussian_process.data import Grid, GridData
+from structops.solvers.gaussian_process.learning import counting
 from structops.solvers.gaussian_process.local_kriging import (
     FEW,
     Neighbourhoods,
@@ -66,6 +67,8 @@ class IterativeOptions:
         "auto" or one of `preconditioning.KINDS`.
     seed : int
         For the order, the sample and the probes.
+    verbose : bool
+        Show progress bars.
     """
 
     num_neighbors: int = 30
@@ -75,6 +78,7 @@ class IterativeOptions:
     rtol: float = 1e-8
     preconditioner: str = "auto"
     seed: int = 0
+    verbose: bool = False
 
 
 class IterativeRoad(ABC):
@@ -189,7 +193,8 @@ class IterativePosterior(Posterior):
 
     def _solve(self, values: np.ndarray) -> tuple[np.ndarray, Diagnostics]:
         rtol = self._road.options.rtol
-        solution = self.preconditioner.solver.solve(values, rtol)
+        with counting("solving", "step", self._road.options.verbose) as callback:
+            solution = self.preconditioner.solver.solve(values, rtol, callback=callback)
         if not solution.diagnostics.converged:
             warnings.warn(
                 f"the linear system is not solved: {solution.diagnostics.message} (relative "
@@ -224,10 +229,10 @@ class IterativePosterior(Posterior):
             rng = np.random.default_rng(self._road.options.seed)
             enough = sufficient_neighbors(problem, rng)
             if enough > FEW:
-                return tiled_variance(problem, enough)
+                return tiled_variance(problem, enough, self._road.options.verbose)
             wanted = FEW
         if common is None:
-            return tiled_variance(problem, wanted)
+            return tiled_variance(problem, wanted, self._road.options.verbose)
         return self._local_variance(common, self.data.noise(self.noise), wanted)
 
     def _neighbourhoods(self, target: Grid | None, common: CommonGrid | None) -> Neighbourhoods:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -181,3 +182,24 @@ class Progress:
             self._bar.set_postfix(log_likelihood=f"{-nll:.1f}")
         if self._callback is not None:
             self._callback(self._iteration, theta, -nll)
+
+
+@contextmanager
+def counting(description: str, unit: str, verbose: bool, total: int | None = None) -> Iterator[Any]:
+    """A progress bar as a function to call after every step (with anything); None if not verbose.
+
+    Parameters
+    ----------
+    description, unit : str
+        As tqdm shows them.
+    verbose : bool
+    total : int, optional
+        Number of steps, if it is known; then the time left is shown.
+    """
+    if not verbose:
+        yield None
+        return
+    from tqdm.auto import tqdm
+
+    with tqdm(total=total, desc=description, unit=unit) as bar:
+        yield lambda *_: bar.update()

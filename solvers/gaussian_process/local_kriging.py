@@ -19,6 +19,7 @@ from scipy.spatial import cKDTree
 
 from structops.exceptions import NotPositiveDefiniteError
 from structops.parallel import blas_guard, map_chunks
+from structops.solvers.gaussian_process.learning import counting
 
 #: Covariances between targets or observations, by their numbers: (rows, columns) -> matrix.
 Block = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -92,7 +93,9 @@ def sufficient_neighbors(problem: Neighbourhoods, rng: np.random.Generator) -> i
     return int(np.quantile([m for part in parts for m in part], _QUANTILE))
 
 
-def tiled_variance(problem: Neighbourhoods, num_neighbors: int) -> np.ndarray:
+def tiled_variance(
+    problem: Neighbourhoods, num_neighbors: int, verbose: bool = False
+) -> np.ndarray:
     """Variance of every target given the observations nearest to its tile, shape (T,)."""
     n, count = problem.observations.shape[0], problem.targets.shape[0]
     m = min(num_neighbors, n)
@@ -108,8 +111,10 @@ def tiled_variance(problem: Neighbourhoods, num_neighbors: int) -> np.ndarray:
             near = np.atleast_1d(tree.query(centre, k=m)[1])
             w = problem.explained(near, tile)
             variance[tile] = problem.prior[tile] - np.einsum("ij,ij->j", w, w)
+            if step is not None:
+                step()
 
-    with blas_guard():
+    with blas_guard(), counting("deviations", "tile", verbose, len(tiles)) as step:
         map_chunks(work, len(tiles), 1)
     return np.maximum(variance, 0.0)
 

@@ -38,8 +38,17 @@ _LONGEST_AXIS = 4096  # whose eigenproblem is solved
 class SystemSolver(Protocol):
     """A way to solve with one positive definite matrix."""
 
-    def solve(self, values: np.ndarray, rtol: float, maxiter: int | None = None) -> SolveResult:
-        """Solve for the columns of values, shape (n, K), to a true relative residual."""
+    def solve(
+        self,
+        values: np.ndarray,
+        rtol: float,
+        maxiter: int | None = None,
+        callback: Callable[[Any], Any] | None = None,
+    ) -> SolveResult:
+        """Solve for the columns of values, shape (n, K), to a true relative residual.
+
+        The callback is called after every step.
+        """
         ...
 
 
@@ -67,9 +76,17 @@ class PreconditionedSolver:
     def __init__(self, A: so.LinearOperator, preconditioner: Any) -> None:
         self._A, self._preconditioner = A, preconditioner
 
-    def solve(self, values: np.ndarray, rtol: float, maxiter: int | None = None) -> SolveResult:
+    def solve(
+        self,
+        values: np.ndarray,
+        rtol: float,
+        maxiter: int | None = None,
+        callback: Callable[[Any], Any] | None = None,
+    ) -> SolveResult:
         """See `SystemSolver`."""
-        algorithm = so.CG(rtol=rtol, maxiter=maxiter, preconditioner=self._preconditioner)
+        algorithm = so.CG(
+            rtol=rtol, maxiter=maxiter, preconditioner=self._preconditioner, callback=callback
+        )
         return so.linear_solve(self._A, values, algorithm=algorithm)
 
 
@@ -90,7 +107,13 @@ class LatentSolver:
         self._preconditioner = so.Diagonal(1.0 / (1.0 + density * values))
         self._amplification = 1.0
 
-    def solve(self, values: np.ndarray, rtol: float, maxiter: int | None = None) -> SolveResult:
+    def solve(
+        self,
+        values: np.ndarray,
+        rtol: float,
+        maxiter: int | None = None,
+        callback: Callable[[Any], Any] | None = None,
+    ) -> SolveResult:
         """See `SystemSolver`.
 
         With r the residual of the inner system, that of the outer one is -P S r. How much larger
@@ -102,7 +125,7 @@ class LatentSolver:
         steps, history, reached = 0, [], 1.0
         for _ in range(_REFINEMENTS):
             inner_rtol = max(0.5 * rtol / (reached * self._amplification), _FINEST)
-            correction, inner = self._correction(residual, inner_rtol, maxiter)
+            correction, inner = self._correction(residual, inner_rtol, maxiter, callback)
             solution = solution + correction
             residual = values - self._A @ solution
             before, reached = reached, _largest(np.linalg.norm(residual, axis=0) / norms)
@@ -127,10 +150,12 @@ class LatentSolver:
         return SolveResult(solution, diagnostics)
 
     def _correction(
-        self, residual: np.ndarray, rtol: float, maxiter: int | None
+        self, residual: np.ndarray, rtol: float, maxiter: int | None, callback: Any
     ) -> tuple[np.ndarray, Diagnostics]:
         weighted = self._weight[:, None] * residual
-        algorithm = so.CG(rtol=rtol, maxiter=maxiter, preconditioner=self._preconditioner)
+        algorithm = so.CG(
+            rtol=rtol, maxiter=maxiter, preconditioner=self._preconditioner, callback=callback
+        )
         result = so.linear_solve(self._inner, self._root.T @ weighted, algorithm=algorithm)
         return weighted - self._weight[:, None] * (self._root @ result.x), result.diagnostics
 

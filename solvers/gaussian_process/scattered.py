@@ -32,6 +32,12 @@ from structops.solvers.gaussian_process.interpolation_grid import (
     grid_of_shape,
     interpolation_error,
 )
+from structops.solvers.gaussian_process.local_kriging import (
+    FEW,
+    Neighbourhoods,
+    sufficient_neighbors,
+    tiled_variance,
+)
 from structops.solvers.gaussian_process.roads import Likelihood, gaussian_nll, least_squares
 
 logger = logging.getLogger(__name__)
@@ -222,7 +228,7 @@ class ScatteredOptions:
         Predecessors in the likelihood and the preconditioner.
     num_terms : int
         Terms of the likelihood that learning uses (a random sample of them).
-    prediction_neighbors : int
+    prediction_neighbors : int or None
         Observations behind a standard deviation.
     rtol : float
         Relative residual of the linear system behind the mean.
@@ -234,7 +240,7 @@ class ScatteredOptions:
     max_grid_size: int
     num_neighbors: int
     num_terms: int
-    prediction_neighbors: int
+    prediction_neighbors: int | None
     rtol: float
     seed: int
 
@@ -466,10 +472,24 @@ class InterpolatedPosterior:
 
     def _local_variance(self, targets: np.ndarray) -> np.ndarray:
         """Variance given the nearest observations, with the exact covariance."""
-        points, m = self._road.table.points, self._road.options.prediction_neighbors
+        covariance, points, options = self._covariance, self._road.table.points, self._road.options
+        wanted = options.prediction_neighbors
+        if wanted is None:
+            problem = Neighbourhoods(
+                points / self._scales,
+                targets / self._scales,
+                np.full(points.shape[0], self._noise),
+                covariance.diag(targets),
+                lambda i, j: covariance(points[i], points[j]),
+                lambda i, j: covariance(points[i], targets[j]),
+            )
+            enough = sufficient_neighbors(problem, np.random.default_rng(options.seed))
+            if enough > FEW:
+                return tiled_variance(problem, enough)
+            wanted = FEW
         nothing = np.empty((points.shape[0], 0))
         return local_kriging(
-            self._covariance, self._noise, points, nothing, targets, self._scales, m
+            covariance, self._noise, points, nothing, targets, self._scales, wanted
         )[1]
 
     def sample(self, targets: np.ndarray, count: int, key: int) -> np.ndarray:

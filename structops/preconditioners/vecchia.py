@@ -186,21 +186,11 @@ class Vecchia(LinearOperator):
 
     @property
     def factor(self) -> Sparse:
-        """R; its log-determinant is ``-sum(log(variances)) / 2``."""
-        return Sparse(self._factor)
+        """R, which whitens: R x has independent unit entries if x follows the approximation.
 
-    def whiten(self, X: Any) -> Any:
-        """R X: independent unit variables if the columns of X follow the approximation.
-
-        Parameters
-        ----------
-        X : array, shape (n, K)
-
-        Returns
-        -------
-        array, shape (n, K)
+        Its log-determinant is ``-sum(log(variances)) / 2``.
         """
-        return _sparse_product(self._factor, X)
+        return Sparse(self._factor)
 
     def _apply(self, X: Any) -> Any:
         return _sparse_product(self._factor_transposed, _sparse_product(self._factor, X))
@@ -295,7 +285,7 @@ class VecchiaPlan:
         cells = np.asarray(cells)
         m = max(0, min(int(num_neighbors), cells.size - 1))
         order = np.random.default_rng(rng).permutation(cells.size).astype(np.int32)
-        neighbors = _nearest_predecessors(np.asarray(coordinates, dtype=np.float64)[order], m)
+        neighbors = nearest_predecessors(np.asarray(coordinates, dtype=np.float64)[order], m)
         named = np.where(neighbors >= 0, order[neighbors], np.int32(-1))
         members = np.concatenate([named, order[:, None]], axis=1)
         return cls(lookup, *lookup.addresses(cells), members)
@@ -390,7 +380,7 @@ class VecchiaPlan:
             np.ascontiguousarray(values, dtype=np.float64),
         )
         variances += noise[self.members[:, -1]]
-        _check_variances(variances, self.members)
+        check_variances(variances, self.members)
         return weights, variances, residuals, duals
 
 
@@ -465,7 +455,7 @@ def vecchia_predict(
         mean[batch] = -residuals
     if not np.all(np.isfinite(variance)):
         bad = int(np.argmin(np.isfinite(variance)))
-        raise NotPositiveDefiniteError(_not_definite(f"target {bad}", float("nan")), bad)
+        raise NotPositiveDefiniteError(not_definite(f"target {bad}", float("nan")), bad)
     return mean, np.maximum(variance, 0.0)
 
 
@@ -552,7 +542,7 @@ def correlation_scales(
         else:
             origin, profile = n // 2, _profile(lookup, tables, k)
         distance = np.linalg.norm((x - x[origin]).reshape(n, -1), axis=1)
-        scales.append(_half_distance(distance, profile))
+        scales.append(half_distance(distance, profile))
     return np.array(scales)
 
 
@@ -568,7 +558,7 @@ def _profile(lookup: GridLookup, tables: Sequence[np.ndarray], k: int) -> np.nda
     return total
 
 
-def _half_distance(distance: np.ndarray, profile: np.ndarray) -> float:
+def half_distance(distance: np.ndarray, profile: np.ndarray) -> float:
     """First distance at which a covariance profile is half of its value at distance 0."""
     order = np.argsort(distance, kind="stable")
     r, c = distance[order], profile[order] / profile[order[0]]
@@ -650,23 +640,25 @@ def _unknown(op: LinearOperator) -> str:
     )
 
 
-def _check_variances(variances: np.ndarray, members: np.ndarray) -> None:
+def check_variances(variances: np.ndarray, members: np.ndarray) -> None:
+    """Refuse conditional variances that are not positive, by the point's number."""
     good = variances > 0  # False for NaN too
     if not np.all(good):
         term = int(np.argmin(good))
         point = int(members[term, -1])
         value = float(variances[term])
-        raise NotPositiveDefiniteError(_not_definite(f"point {point}", value), point, value)
+        raise NotPositiveDefiniteError(not_definite(f"point {point}", value), point, value)
 
 
-def _not_definite(what: str, value: float) -> str:
+def not_definite(what: str, value: float) -> str:
+    """Words for a conditional variance that is not positive."""
     return (
         f"the covariance of {what} and its neighbours is not positive definite (conditional "
         f"variance {value:.3g}); a larger noise variance or a rougher covariance is needed"
     )
 
 
-def _nearest_predecessors(x: np.ndarray, m: int) -> np.ndarray:
+def nearest_predecessors(x: np.ndarray, m: int) -> np.ndarray:
     """For each of n ordered points the m nearest before it, shape (n, m), -1 where too few.
 
     Points low..high search a tree of the first ``high``, and what is found too late in the order

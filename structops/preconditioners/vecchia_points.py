@@ -23,10 +23,10 @@ from structops.kernels.registry import kernel
 from structops.parallel import blas_guard, map_chunks, num_threads
 from structops.preconditioners.vecchia import (
     Vecchia,
-    _check_variances,
-    _half_distance,
-    _nearest_predecessors,
-    _not_definite,
+    check_variances,
+    half_distance,
+    nearest_predecessors,
+    not_definite,
 )
 
 # Blocks are handled by the chunk: its covariances (and their derivatives) stay in the cache.
@@ -108,7 +108,7 @@ class ScatteredVecchiaPlan:
         n = points.shape[0]
         m = max(0, min(int(num_neighbors), n - 1))
         order = np.random.default_rng(rng).permutation(n).astype(np.int32)
-        neighbors = _nearest_predecessors((points / np.asarray(scales))[order], m)
+        neighbors = nearest_predecessors((points / np.asarray(scales))[order], m)
         named = np.where(neighbors >= 0, order[neighbors], np.int32(-1))
         return cls(points, np.concatenate([named, order[:, None]], axis=1))
 
@@ -138,7 +138,7 @@ class ScatteredVecchiaPlan:
             return weights.T, variances
 
         weights, variances = (np.concatenate(part) for part in zip(*self._map(chunk), strict=True))
-        _check_variances(variances, self.members)
+        check_variances(variances, self.members)
         return Vecchia(self.members, weights, variances)
 
     def likelihood(
@@ -174,7 +174,7 @@ class ScatteredVecchiaPlan:
             members = self.members[start:stop]
             block = _Blocks(covariance, self.points, members, gradient)
             weights, d, residuals, duals = block.conditionals(noise, noise, values)
-            _check_variances(d, members)
+            check_variances(d, members)
             return _moments(block, weights, d, residuals, duals)
 
         parts = self._map(chunk)
@@ -389,7 +389,7 @@ def local_kriging(
         mean[batch], variance[batch] = (np.concatenate(part) for part in parts)
     if not np.all(np.isfinite(variance)):
         bad = int(np.argmin(np.isfinite(variance)))
-        raise NotPositiveDefiniteError(_not_definite(f"target {bad}", float("nan")), bad)
+        raise NotPositiveDefiniteError(not_definite(f"target {bad}", float("nan")), bad)
     return mean, np.maximum(variance, 0.0)
 
 
@@ -415,5 +415,5 @@ def correlation_lengths(covariance: Covariance, points: np.ndarray) -> np.ndarra
         line[:, k] += extents[k] * _PROFILE
         spread = np.sqrt(covariance.diag(line) * covariance.diag(line[:1]))
         profile = covariance(line, line[:1])[:, 0] / np.where(spread > 0, spread, 1.0)
-        lengths[k] = max(_half_distance(extents[k] * _PROFILE, profile), 1e-6 * extents[k])
+        lengths[k] = max(half_distance(extents[k] * _PROFILE, profile), 1e-6 * extents[k])
     return lengths

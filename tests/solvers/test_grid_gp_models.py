@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from structops import covariances
 from structops.covariances import (
     RBF,
     Matern12,
@@ -138,6 +139,56 @@ def test_every_dimension_and_share_of_missing_cells(dimension, share):
         draws = gp.sample(400, rng=0).reshape(400, -1)
         error = np.sqrt(np.maximum(np.diag(cov), 1e-12) / 400)
         assert np.mean(((draws.mean(axis=0) - mean) / error) ** 2) < 2.0
+
+
+FACTORS = {
+    "RBF": RBF(1.3),
+    "Celerite": covariances.Celerite(1.0, 0.1, 0.5, 2.0),
+    "Constant": covariances.Constant(1.2),
+    "Cosine": covariances.Cosine(3.0),
+    "DampedOscillator": covariances.DampedOscillator(2.0, 3.0),
+    "IntegratedWiener": covariances.IntegratedWiener(0.4),
+    "Linear": covariances.Linear(0.7),
+    "Matern12": Matern12(1.3),
+    "Matern32": Matern32(1.3),
+    "Matern52": Matern52(1.3),
+    "Matern72": covariances.Matern72(1.3),
+    "Periodic": Periodic(1.1, 2.3),
+    "RationalQuadratic": RationalQuadratic(1.3, 0.7),
+    "SpectralMixture": covariances.SpectralMixture((0.7, 0.5), (0.4, 0.2), (0.3, 0.1)),
+    "White": covariances.White(0.8),
+    "Wiener": covariances.Wiener(0.6),
+    "Coregionalization": covariances.Coregionalization((0.5,) * 6, (1.2,) * 21),
+    "ModalCovariance": covariances.ModalCovariance(),
+    "Sum": Matern32(1.3) + 0.5 * Periodic(1.1, 2.3),
+    "Product": Matern32(1.3) * Periodic(1.1, 2.3),
+    "Power": Matern32(1.3) ** 2,
+    "Separable": Separable(Matern32(1.3)),
+}
+
+
+def test_every_covariance_is_among_the_factors():
+    kinds = {
+        name
+        for name in covariances.__all__
+        if isinstance(getattr(covariances, name), type)
+        and issubclass(getattr(covariances, name), covariances.Covariance)
+    }
+    assert kinds - {"Covariance"} == set(FACTORS)
+
+
+@pytest.mark.parametrize("name", FACTORS)
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_every_covariance_as_a_factor(name, share):
+    # tasks are labels, random walks start at zero
+    t = np.arange(7.0) if name == "Coregionalization" else T + 1.2
+    covariance = Separable(Matern52(1.2, 1.5), FACTORS[name])
+    values = values_on((6, 7), share)
+    oracle = Textbook(covariance, (X, t), values, NOISE)
+    for options in ({}, ITERATIVE):
+        gp = GridGP(covariance, noise=NOISE, optimizer=None, **options).fit((X, t), values)
+        oracle.check(gp)
+        check_gradient(gp)
 
 
 # ---------------------------------------------------------------------- noise
@@ -519,3 +570,18 @@ def test_std_at_targets_off_the_lattice():
         ratio = gp.fit(axes, values).predict(new, True)[1] / exact.predict(new, True)[1]
         assert ratio.min() > 1 - 1e-9
         assert ratio.max() < 1.03
+
+
+def test_progress_is_shown_when_asked_for(capsys):
+    axes = (np.arange(20.0), np.arange(25.0))
+    values = values_on((20, 25), 0.5)
+    options = {"method": "vecchia", "noise": 0.5, "noise_bounds": "fixed", "max_iter": 3}
+    smooth = Separable(Matern52(9.0, 2.0), Matern32(12.0))
+    with pytest.warns(RuntimeWarning, match="before it converged"):
+        gp = GridGP(smooth, verbose=True, prediction_neighbors=400, **options).fit(axes, values)
+    gp.predict((axes[0], np.sqrt(axes[1] + 1.0)), return_std=True)
+    shown = capsys.readouterr().err
+    assert "learning" in shown and "solving" in shown
+    with pytest.warns(RuntimeWarning):
+        GridGP(smooth, **options).fit(axes, values)
+    assert capsys.readouterr().err == ""

@@ -537,3 +537,21 @@ def test_constant_data_warns_and_fits():
     with pytest.warns(UserWarning, match="no scale can be learned"):
         gp = bad(change=lambda d: d.update(y=np.full(60, 5.0)))
     np.testing.assert_allclose(gp.predict(np.array([[0.5, 0.5]])), 5.0)
+
+
+def test_std_takes_as_many_neighbours_as_it_needs():
+    """Smooth and noisy: a prediction averages over hundreds of observations."""
+    rng = np.random.default_rng(0)
+    X = rng.random((2500, 2)) * 50.0
+    covariance = Matern52(length_scale=20.0, variance=2.0)
+    y = rng.standard_normal(2500)
+    options = {"noise": 0.5, "optimizer": None}
+    exact = InterpolatedGP(covariance, dense_below=10_000, **options).fit(X, y)
+    fine = {"dense_below": 0, "grid_shape": (60, 60)}  # more points than are treated globally
+    gp = InterpolatedGP(covariance, **fine, **options).fit(X, y)
+    new = rng.random((300, 2)) * 50.0
+    ratio = gp.predict(new, return_std=True)[1] / exact.predict(new, return_std=True)[1]
+    assert ratio.min() > 1 - 1e-9
+    assert np.quantile(ratio, 0.9) < 1.02
+    few = InterpolatedGP(covariance, prediction_neighbors=60, **fine, **options).fit(X, y)
+    assert np.median(few.predict(new, return_std=True)[1] / exact.predict(new, True)[1]) > 1.1
