@@ -1,4 +1,4 @@
-"""HiPPO-LegS, its diagonal stand-ins S4D and PTD: what converges, what does not, and how fast."""
+"""HiPPO-LegS, its diagonal stand-in S4D, and its perturbation: what converges, and how fast."""
 
 import warnings
 
@@ -179,7 +179,7 @@ def test_cauchy_sums_give_the_kernel_of_s4():
 # ---------------------------------------------------------------------- perturb, then diagonalise
 
 #: Order, norm of the perturbation, condition of the eigenvectors, error of the transfer function.
-PTD = [
+PERTURBED = [
     (16, 1e-3, 9.7e4, 7.0e-5), (16, 1e-1, 1.4e3, 7.0e-3), (16, 1.0, 1.4e2, 7.9e-2),
     (32, 1e-3, 8.1e5, 4.7e-5), (32, 1e-1, 1.1e4, 4.7e-3), (32, 1.0, 9.4e2, 5.4e-2),
     (64, 1e-3, 5.7e6, 3.4e-5), (64, 1e-1, 8.5e4, 3.4e-3), (64, 1.0, 1.3e4, 3.9e-2),
@@ -188,7 +188,7 @@ PTD = [
 
 @pytest.mark.parametrize(
     ("N", "epsilon", "condition", "error"),
-    [pytest.param(*row, marks=[pytest.mark.slow] * (row[0] > 32)) for row in PTD],
+    [pytest.param(*row, marks=[pytest.mark.slow] * (row[0] > 32)) for row in PERTURBED],
 )
 def test_table_of_perturbations(N, epsilon, condition, error):
     """Medians of single draws, whose condition numbers vary by an order of magnitude."""
