@@ -18,7 +18,9 @@ __getattr__, __dir__, __all__ = _lazy.attach(
     submod_attrs={
         "gaussian_process.grid": ["GridGP"],
         "gaussian_process.interpolated": ["InterpolatedGP"],
+        "gaussian_process.site_likelihoods": ["Bernoulli", "Poisson", "StudentT"],
         "gaussian_process.space_time": ["SpaceTimeGP"],
         "gaussian_process.state_space": ["StateSpaceGP"],
+        "gaussian_process.state_space_glm": ["StateSpaceGLM"],
     },
 )

@@ -249,6 +249,9 @@ class GaussianProcess(BaseEstimator):
             infinite where the likelihood does not curve downwards, NaN at bounds.
         """
         self._check_fitted()
+        return self._standard_errors()
+
+    def _standard_errors(self) -> np.ndarray:
         inside = ~self._is_at_bound(self.theta_)
         rows = []
         for k in np.flatnonzero(inside):

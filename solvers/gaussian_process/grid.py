@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -43,6 +43,7 @@ from structops.solvers.gaussian_process.vecchia import VecchiaRoad
 logger = logging.getLogger(__name__)
 
 _LONGEST_EXACT_AXIS = 4096  # its eigenproblem takes a minute and 128 MiB
+_FIRST_NEIGHBORS = 15
 _METHODS = ("auto", "exact", "dense", "vecchia", "stochastic")
 
 
@@ -138,9 +139,10 @@ class GridGP(GaussianProcess):
         Learning stops when an iteration gains less than ``tol * max(1, |log-likelihood|)``.
     dense_below : int
         Number of observations below which the dense road is taken.
-    num_neighbors : int
+    num_neighbors : int or "auto"
         Predecessors each observation is conditioned on in Vecchia's likelihood and
-        preconditioner.
+        preconditioner. "auto" starts with 15 and doubles them, up to 120, until the optimum moves
+        by less than its standard error.
     num_terms : int
         Vecchia road: size of the random sample of terms that learning uses.
     num_probes : int
@@ -217,7 +219,7 @@ class GridGP(GaussianProcess):
         max_iter: int = 100,
         tol: float = 1e-7,
         dense_below: int = 2048,
-        num_neighbors: int = 30,
+        num_neighbors: int | str = 30,
         num_terms: int = 12_000,
         num_probes: int = 16,
         prediction_neighbors: int | None = None,
@@ -319,6 +321,10 @@ class GridGP(GaussianProcess):
                     f"{name} must be one of {', '.join(map(repr, allowed))}, found "
                     f"{getattr(self, name)!r}"
                 )
+        if self._counts_neighbors and self.num_neighbors != "auto":
+            raise ValueError(
+                f'num_neighbors must be an integer or "auto", found {self.num_neighbors!r}'
+            )
 
     def _read(self, axes: Any, values: Any, mask: Any, noise_scale: Any) -> GridData:
         self._layout, values = read_layout(axes, values)
@@ -361,7 +367,7 @@ class GridGP(GaussianProcess):
 
     def _options(self) -> IterativeOptions:
         return IterativeOptions(
-            num_neighbors=self.num_neighbors,
+            num_neighbors=_FIRST_NEIGHBORS if self._counts_neighbors else self.num_neighbors,
             num_terms=self.num_terms,
             num_probes=self.num_probes,
             prediction_neighbors=self.prediction_neighbors,
@@ -377,6 +383,26 @@ class GridGP(GaussianProcess):
         self, covariance: Covariance, noise: float, gradient: bool, learning: bool
     ) -> Likelihood:
         return self._road.likelihood(covariance, noise, gradient=gradient, learning=learning)
+
+    @property
+    def _counts_neighbors(self) -> bool:
+        return isinstance(self.num_neighbors, str)
+
+    def _learn(self) -> Optimum:
+        """With as many neighbours as it takes, if they are not given."""
+        optimum = super()._learn()
+        road = self._road
+        if not (self._counts_neighbors and self.optimizer and isinstance(road, VecchiaRoad)):
+            return optimum
+        moved = np.inf
+        while moved > 1.0 and road.double_neighbors():
+            before, errors = self.theta_, self._standard_errors()
+            history = optimum.history
+            optimum = super()._learn()
+            optimum = replace(optimum, history=np.append(history, optimum.history))
+            away = np.abs(self.theta_ - before)[np.isfinite(errors)]
+            moved = float(np.max(away / errors[np.isfinite(errors)], initial=0.0))
+        return optimum
 
     def _adapt(self, covariance: Covariance) -> bool:
         return self._road.adapt(covariance)

@@ -6,12 +6,16 @@ sample of these terms. The posterior does not depend on the approximation (`iter
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from structops.covariances import Covariance
 from structops.solvers.gaussian_process.data import GridData
 from structops.solvers.gaussian_process.iterative import IterativeOptions, IterativeRoad
 from structops.solvers.gaussian_process.roads import Likelihood
+
+_MOST_NEIGHBORS = 120  # a term costs their cube
 
 
 class VecchiaRoad(IterativeRoad):
@@ -32,6 +36,15 @@ class VecchiaRoad(IterativeRoad):
     def _set_metric(self, scales: np.ndarray) -> None:
         super()._set_metric(scales)
         self._sample = self.plan.subset(self.options.num_terms, self.options.seed + 1)
+
+    def double_neighbors(self) -> bool:
+        """Condition on twice as many predecessors; False if there are no more."""
+        m = self.options.num_neighbors
+        if m >= min(_MOST_NEIGHBORS, self.data.cells.size - 1):
+            return False
+        self.options = replace(self.options, num_neighbors=2 * m)
+        self._set_metric(self.metric)
+        return True
 
     def likelihood(
         self, covariance: Covariance, noise: float, gradient: bool = False, learning: bool = False

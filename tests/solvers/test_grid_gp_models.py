@@ -585,3 +585,23 @@ def test_progress_is_shown_when_asked_for(capsys):
     with pytest.warns(RuntimeWarning):
         GridGP(smooth, **options).fit(axes, values)
     assert capsys.readouterr().err == ""
+
+
+def test_neighbours_are_doubled_until_the_optimum_rests():
+    axes = (np.arange(40.0), np.arange(50.0))
+    truth = Separable(Matern52(8.0, 2.0), Matern32(12.0))
+    values = GridGP(truth).sample_prior(axes, rng=3)[0]
+    values += 0.5 * np.random.default_rng(3).standard_normal(values.shape)
+    values[np.random.default_rng(4).random(values.shape) < 0.5] = np.nan
+    start = Separable(Matern52(4.0), Matern32(4.0))
+    exact = GridGP(start, method="dense").fit(axes, values)
+    gp = GridGP(start, method="vecchia", num_neighbors="auto").fit(axes, values)
+    assert gp._road.options.num_neighbors in (30, 60, 120)
+    errors = exact.theta_standard_errors()
+    assert np.all(np.abs(gp.theta_ - exact.theta_) < errors)
+    assert gp.diagnostics_.converged
+    # three neighbours are too few, and their optimum is elsewhere
+    few = GridGP(start, method="vecchia", num_neighbors=3).fit(axes, values)
+    assert np.any(np.abs(few.theta_ - exact.theta_) > errors)
+    with pytest.raises(ValueError, match='an integer or "auto"'):
+        GridGP(start, num_neighbors="many").fit(axes, values)
