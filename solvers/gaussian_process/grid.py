@@ -367,7 +367,7 @@ class GridGP(GaussianProcess):
 
     def _options(self) -> IterativeOptions:
         return IterativeOptions(
-            num_neighbors=_FIRST_NEIGHBORS if self._counts_neighbors else self.num_neighbors,
+            num_neighbors=_FIRST_NEIGHBORS if self._counts_neighbors else int(self.num_neighbors),
             num_terms=self.num_terms,
             num_probes=self.num_probes,
             prediction_neighbors=self.prediction_neighbors,
@@ -661,8 +661,10 @@ class GridGP(GaussianProcess):
         if "noise_of_cells" in arrays:
             scale = layout.restore(arrays["noise_of_cells"].reshape(shape), "noise_scale")
         given = layout.restore(values.reshape(shape), "values")
-        labelled = isinstance(layout, GridLayout)
-        data = gp._read(*((given, None) if labelled else (layout.axes, given)), None, scale)
+        if isinstance(layout, GridLayout):
+            data = gp._read(given, None, None, scale)
+        else:
+            data = gp._read(layout.axes, given, None, scale)
         covariance = from_dict(description["covariance"])
         gp._learns_noise = not is_fixed(gp.noise_bounds)
         gp._set(covariance, description["noise"])

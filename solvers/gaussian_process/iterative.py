@@ -175,7 +175,7 @@ class IterativePosterior(Posterior):
             self.covariance.gram(data.grid.axes),
             data.cells,
             noise,
-            lambda: road.plan.inverse(self.tables(self.covariance), noise),
+            lambda: road.plan.inverse(road.tables(self.covariance), noise),
             data.y - data.y.mean(),
             road.options.preconditioner,
         )

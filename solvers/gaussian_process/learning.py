@@ -109,8 +109,8 @@ def minimise(
     start = np.clip(start, bounds[:, 0], bounds[:, 1])
     if start.size == 0 or max_iter == 0:
         best(start)
-        history = np.array([-best.nll])
-        return Optimum(start, best.nll, True, 0, best.evaluations, "nothing to learn", history)
+        only = np.array([-best.nll])
+        return Optimum(start, best.nll, True, 0, best.evaluations, "nothing to learn", only)
     history: list[float] = []
 
     def objective_with_start(theta: np.ndarray) -> tuple[float, np.ndarray]:

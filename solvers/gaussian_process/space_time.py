@@ -81,8 +81,9 @@ class SpaceTimeGP(GridGP):
         Vecchia likelihood: predecessors each observation is conditioned on.
     num_terms : int
         Vecchia likelihood: size of the random sample of terms that learning uses.
-    prediction_neighbors : int
-        Observations behind each standard deviation on the Vecchia road.
+    prediction_neighbors : int, optional
+        Nearest observations behind each standard deviation on the Vecchia road; as many as it
+        takes for 1 % if left out.
     solve_rtol : float
         Relative residual of the linear system behind the mean.
     time_unit : str
@@ -149,7 +150,7 @@ class SpaceTimeGP(GridGP):
         joint_below: int = 60,
         num_neighbors: int = 30,
         num_terms: int = 12_000,
-        prediction_neighbors: int = 60,
+        prediction_neighbors: int | None = None,
         solve_rtol: float = 1e-10,
         time_unit: str = "D",
         priors: Mapping[str, tuple[float, float]] | None = None,
@@ -232,7 +233,7 @@ class SpaceTimeGP(GridGP):
 
     def _options(self) -> IterativeOptions:
         return IterativeOptions(
-            num_neighbors=self.num_neighbors,
+            num_neighbors=int(self.num_neighbors),
             num_terms=self.num_terms,
             prediction_neighbors=self.prediction_neighbors,
             rtol=self.solve_rtol,
