@@ -335,7 +335,7 @@ def test_dates():
     with pytest.raises(TypeError, match="numbers"):
         numbers.predict(new)
     late = dates.copy()
-    late[4] = np.datetime64("NaT")
+    late[4] = np.datetime64("NaT", "s")
     with pytest.raises(ValueError, match="position 4 is missing"):
         unfitted("matern32").fit(late, y)
 
