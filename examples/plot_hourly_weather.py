@@ -52,9 +52,7 @@ passing = Matern32(length_scale=5.0, variance=3.0)
 
 clock = time.perf_counter
 began = clock()
-gp = StateSpaceGP(
-    seasons + weather + day + half_day + passing, noise=0.01, tol=1e-6, verbose=True
-)
+gp = StateSpaceGP(seasons + weather + day + half_day + passing, noise=0.01, tol=1e-6, verbose=True)
 gp.fit(hours, seen)
 fit_seconds = clock() - began
 found = gp.diagnostics_
