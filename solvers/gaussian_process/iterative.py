@@ -250,15 +250,16 @@ class IterativePosterior(Posterior):
                 lambda i, j: covariance(x[i], xs[j]),
             )
         tables = road.tables.on(common.grid)
-        lookup, values = tables.lookup, tables(covariance)
+        lookup = tables.lookup
+        table = lookup.flatten(tables(covariance))
         cells, targets = common.data_cells, common.target_cells
         return Neighbourhoods(
             road.scaled(common.grid, cells),
             road.scaled(common.grid, targets),
             noise,
             covariance.diag((target or data.grid).coordinates()),
-            lambda i, j: lookup.matrix(values, cells[i], cells[j]),
-            lambda i, j: lookup.matrix(values, cells[i], targets[j]),
+            lambda i, j: lookup.entries(table, cells[i], cells[j]),
+            lambda i, j: lookup.entries(table, cells[i], targets[j]),
         )
 
     def leave_one_out_variance(self) -> np.ndarray:

@@ -101,7 +101,12 @@ class GridLookup:
         self, tables: Sequence[np.ndarray], cells: np.ndarray, others: np.ndarray | None = None
     ) -> np.ndarray:
         """Dense covariance matrix of a few cells with others (themselves), shape (n, m)."""
-        table = self.flatten(tables)
+        return self.entries(self.flatten(tables), cells, others)
+
+    def entries(
+        self, table: np.ndarray, cells: np.ndarray, others: np.ndarray | None = None
+    ) -> np.ndarray:
+        """`matrix` from tables that are flattened already, for many small matrices."""
         products = [
             reduce(np.multiply, [table[address] for address in factors])
             for factors in self._pair_addresses(cells, others)
