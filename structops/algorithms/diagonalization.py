@@ -101,11 +101,11 @@ def perturb_then_diagonalize(
     A : array_like, shape (N, N)
     epsilon : float
         Norm of the perturbation, *absolute*, >= 0. For HiPPO-LegS 0.1 changes the transfer
-        function by less than a percent; a part of ‖A‖ ~ N² would be far too much, and the model
+        function by about a percent; a part of ‖A‖ ~ N² would be far too much, and the model
         would be unstable from N = 32 on.
     trials : int
         Perturbations to draw; the best conditioned stable one is kept. Eight instead of one lower
-        the condition number two- to sixfold.
+        the condition number about threefold.
     B, C : array_like, shape (N,), optional
         Input and output for the transfer error; ones when omitted.
     rng : int, numpy.random.Generator or None
