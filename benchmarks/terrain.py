@@ -27,10 +27,11 @@ left out. Claims for 40 % observed: RMSE at most 5.5 m, coverage 0.92 to 0.98, 6
 
 Root mean square errors are in metres over the held-out cells (over the hole for "block missing", a
 hole of 60 x 60 cells); cubic is scored where it is finite. Coverage is that of 95 % intervals,
-noise included.
+noise included, over the same cells and over all held-out ones; the claim for 10 % observed and for
+the missing block is 0.90 to 0.98 over all.
 
-| case | GridGP | linear | cubic | coverage | evaluations | CG iterations |
-|---|---|---|---|---|---|---|
+| case | GridGP | linear | cubic | coverage | of all | evaluations | CG iterations |
+|---|---|---|---|---|---|---|---|
 """
 
 BLOCK = np.s_[150:210, 150:210]
@@ -60,14 +61,20 @@ def two_scales(spread: float) -> Covariance:
     )
 
 
-def note(label: str, model: GridGP, errors: dict[str, np.ndarray], std: np.ndarray) -> None:
-    """Add a row to the table of accuracies."""
+def note(
+    label: str,
+    model: GridGP,
+    errors: dict[str, np.ndarray],
+    std: np.ndarray,
+    covered: np.ndarray,
+) -> None:
+    """Add a row to the table of accuracies; ``covered`` says so of every held-out cell."""
     global NOTES
     ours = errors["GridGP"]
     cells = [f"{np.sqrt(np.nanmean(e**2)):.2f}" for e in errors.values()]
     cells += [""] * (3 - len(cells))
     diagnostics = model.diagnostics_
-    cells.append(f"{np.mean(np.abs(ours) < 1.96 * std):.3f}")
+    cells += [f"{np.mean(np.abs(ours) < 1.96 * std):.3f}", f"{np.mean(covered):.3f}"]
     cells += [str(diagnostics.evaluations), str(diagnostics.solve.iterations)]
     NOTES += "| " + " | ".join([label, *cells]) + " |\n"
 
@@ -114,7 +121,8 @@ def comparisons(axes: Any, elevation: np.ndarray, quick: bool) -> Iterator[Probl
         mean, std = kept.pop("GridGP")
         errors = {"GridGP": (mean - elevation)[scored]}
         errors |= {name: values - elevation[scored] for name, values in kept.items()}
-        note(label, model, errors, std[scored])
+        covered = (np.abs(mean - elevation) < 1.96 * std)[~observed]
+        note(label, model, errors, std[scored], covered)
 
 
 def keeping(kept: dict[str, Any], name: str, run: Callable[[], Any]) -> Callable[[], Any]:
@@ -141,7 +149,9 @@ def covariances(axes: Any, elevation: np.ndarray) -> Iterator[Problem]:
         run = keeping(kept, "GridGP", fitting(model, axes, elevation, observed))
         yield Problem(f"{label} alone", {"GridGP": run}, answer=lambda r: r[0])
         mean, std = kept["GridGP"]
-        note(f"{label} alone", model, {"GridGP": (mean - elevation)[~observed]}, std[~observed])
+        error, deviation = (mean - elevation)[~observed], std[~observed]
+        covered = np.abs(error) < 1.96 * deviation
+        note(f"{label} alone", model, {"GridGP": error}, deviation, covered)
 
 
 def preconditioners(elevation: np.ndarray) -> Iterator[Problem]:
