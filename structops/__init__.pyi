@@ -84,6 +84,13 @@ from .operators.kronecker import KroneckerProduct as KroneckerProduct
 from .operators.kronecker import KroneckerProductSum as KroneckerProductSum
 from .operators.kronecker import KroneckerSum as KroneckerSum
 from .operators.multichannel_ssm import MultichannelSSM as MultichannelSSM
+from .operators.sketching import SRFT as SRFT
+from .operators.sketching import SRHT as SRHT
+from .operators.sketching import CountSketch as CountSketch
+from .operators.sketching import GaussianSketch as GaussianSketch
+from .operators.sketching import RademacherSketch as RademacherSketch
+from .operators.sketching import RowSampling as RowSampling
+from .operators.sketching import SparseSign as SparseSign
 from .operators.state_space import StateSpaceCovariance as StateSpaceCovariance
 from .operators.toeplitz import BlockCirculant as BlockCirculant
 from .operators.toeplitz import BlockToeplitz as BlockToeplitz

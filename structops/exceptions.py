@@ -71,5 +71,9 @@ class PrecisionWarning(UserWarning):
     """The answer is likely to carry fewer correct digits than its dtype holds."""
 
 
+class SketchWarning(UserWarning):
+    """A sketch is larger than what it stands for, or too small for its guarantee."""
+
+
 class StructopsDeprecationWarning(FutureWarning):
     """A public name or argument will go away."""

@@ -188,6 +188,39 @@ def convert(x: Any, library: str, device: Any = None) -> Any:
     return xp.asarray(np.array(host, copy=True), device=device)
 
 
+def numbers_like(numbers: np.ndarray, x: Any) -> Any:
+    """Numbers of NumPy in the library, device and precision of the array ``x``.
+
+    Real numbers become real ones of its precision, also where ``x`` is complex.
+    """
+    kind = complex_dtype if numbers.dtype.kind == "c" else real_dtype
+    numbers = numbers.astype(kind(real_dtype(numpy_dtype(x))), copy=False)
+    library = library_of(x)
+    return numbers if library == "numpy" else convert(numbers, str(library), device_of(x))
+
+
+def take_rows(x: Any, index: np.ndarray) -> Any:
+    """Rows of ``x`` (n, K) at the positions ``index``, in the library of ``x``."""
+    if isinstance(x, np.ndarray):
+        return x[index]
+    xp = array_namespace(x)
+    return xp.take(x, xp.asarray(index, device=device_of(x)), axis=0)
+
+
+def spread_rows(y: Any, index: np.ndarray, n: int) -> Any:
+    """Zeros (n, K) but for the rows of ``y`` (m, K) at the distinct positions ``index``."""
+    if isinstance(y, np.ndarray):
+        x = np.zeros((n, y.shape[1]), dtype=y.dtype)
+        x[index] = y
+        return x
+    # a gather from a padded array, which every array library can do
+    xp = array_namespace(y)
+    pad = xp.zeros((1, y.shape[1]), dtype=y.dtype, device=device_of(y))
+    source = np.full(n, index.size)
+    source[index] = np.arange(index.size)
+    return take_rows(xp.concat([y, pad], axis=0), source)
+
+
 def detached_value(scalar: Any) -> Any:
     """A 0-d array or number as a Python number, apart from any autograd graph."""
     if hasattr(scalar, "detach"):

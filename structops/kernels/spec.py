@@ -75,6 +75,53 @@ _SPECS = (
         "half: bool) -> (prod m_i, K)",
     ),
     KernelSpec(
+        name="sketch_block",
+        module="sketching",
+        signature="(key: int, distribution: str, rows: (int, int), columns: (int, int), dtype) "
+        "-> (rows, columns) of NumPy",
+    ),
+    KernelSpec(
+        name="sparse_codes",
+        module="sketching",
+        signature="(key: int, rows_per_block: int, blocks: int, start: int, stop: int) "
+        "-> (stop - start, blocks) int32 of NumPy",
+    ),
+    KernelSpec(
+        name="signed_sum",
+        module="sketching",
+        signature="(codes: (n, s) int32, X: (n, K), m: int) -> (m, K)",
+    ),
+    KernelSpec(
+        name="signed_gather",
+        module="sketching",
+        signature="(codes: (n, s) int32, Y: (m, K)) -> (n, K)",
+    ),
+    KernelSpec(
+        name="walsh_hadamard_rows",
+        module="sketching",
+        signature="(signs: (n,) int8, samples: (m,) int, X: (n, K), start: int) -> (m, K)",
+    ),
+    KernelSpec(
+        name="walsh_hadamard_rows_adjoint",
+        module="sketching",
+        signature="(signs: (n,) int8, samples: (m,) int, Y: (m, K), start: int) -> (n, K)",
+    ),
+    KernelSpec(
+        name="fwht",
+        module="sketching",
+        signature="(X: (N, K), N a power of two) -> (N, K)",
+    ),
+    KernelSpec(
+        name="cosine_transform",
+        module="sketching",
+        signature="(X: (n, K), real) -> (n, K)",
+    ),
+    KernelSpec(
+        name="inverse_cosine_transform",
+        module="sketching",
+        signature="(Y: (n, K), real) -> (n, K)",
+    ),
+    KernelSpec(
         name="prediction_errors",
         module="levinson",
         signature="(lags: (n,), Hermitian) -> (n,) real",

@@ -306,10 +306,10 @@ class Permutation(LinearOperator):
         super().__init__(dtype=None, shape=(n, n), properties=UNITARY | REAL)
 
     def _apply(self, X: Any) -> Any:
-        return _take(X, self._index)
+        return ns.take_rows(X, self._index)
 
     def _apply_adjoint(self, Y: Any) -> Any:
-        return _take(Y, self._inverse)
+        return ns.take_rows(Y, self._inverse)
 
     def _adjoint(self) -> LinearOperator:
         return Permutation(self._inverse)
@@ -352,18 +352,10 @@ class Selection(LinearOperator):
         return self._index
 
     def _apply(self, X: Any) -> Any:
-        return _take(X, self._index)
+        return ns.take_rows(X, self._index)
 
     def _apply_adjoint(self, Y: Any) -> Any:
-        xp = ns.array_namespace(Y)
-        if xp is np:
-            X = np.zeros((self.n, Y.shape[1]), dtype=Y.dtype)
-            X[self._index] = Y
-            return X
-        pad = xp.zeros((1, Y.shape[1]), dtype=Y.dtype, device=ns.device_of(Y))
-        source = np.full(self.n, self._index.size)
-        source[self._index] = np.arange(self._index.size)
-        return _take(xp.concat([Y, pad], axis=0), source)
+        return ns.spread_rows(Y, self._index, self.n)
 
     def _flops(self) -> float:
         return 0.0
@@ -534,14 +526,6 @@ def _conj(scalar: Any) -> Any:
     if ns.is_array(scalar):
         return ns.array_namespace(scalar).conj(scalar) if ns.is_complex_scalar(scalar) else scalar
     return scalar.conjugate()
-
-
-def _take(X: Any, index: np.ndarray) -> Any:
-    """Rows of X (n, K) at ``index``, in X's library."""
-    xp = ns.array_namespace(X)
-    if xp is np:
-        return X[index]
-    return xp.take(X, xp.asarray(index, device=ns.device_of(X)), axis=0)
 
 
 def _as_index(index: Any, name: str) -> np.ndarray:

@@ -38,6 +38,22 @@ def multi_output_filter(A, Q, H, y, r, m, P):
 
 
 @njit(**_OPTIONS)
+def _project(d, a, b, weight, image, P, work):
+    """P becomes (I - a bᵀ) P (I - a bᵀ)ᵀ + weight a aᵀ, where image = P b, as for one output."""
+    for i in range(d):
+        rest = 0.0
+        for j in range(d):
+            work[i, j] = P[i, j] - a[i] * image[j]
+            rest += work[i, j] * b[j]
+        rest -= weight * a[i]
+        for j in range(d):
+            work[i, j] -= rest * a[j]
+    for i in range(d):
+        for j in range(i + 1):
+            P[i, j] = P[j, i] = 0.5 * (work[i, j] + work[j, i])
+
+
+@njit(**_OPTIONS)
 def _filter(A, Q, H, y, r, means, covs, u, S, v, filtered, covariances):
     n, p = y.shape
     d = H.shape[1]
@@ -78,21 +94,10 @@ def _filter(A, Q, H, y, r, means, covs, u, S, v, filtered, covariances):
             quadratic += error * error / variance
             logs += np.log(variance)
             observed += 1
-            # Joseph's form, as for one output
             for i in range(d):
                 gain[i] = u[k, o, i] / variance
                 m[i] += gain[i] * error
-            for i in range(d):
-                rest = 0.0
-                for j in range(d):
-                    work[i, j] = P[i, j] - gain[i] * u[k, o, j]
-                    rest += work[i, j] * H[o, j]
-                rest -= r[k, o] * gain[i]
-                for j in range(d):
-                    work[i, j] -= rest * gain[j]
-            for i in range(d):
-                for j in range(i + 1):
-                    P[i, j] = P[j, i] = 0.5 * (work[i, j] + work[j, i])
+            _project(d, gain, H[o], r[k, o], u[k, o], P, work)
     return 0.5 * (quadratic + logs) + observed * _HALF_LOG_TWO_PI, -1
 
 
@@ -213,10 +218,7 @@ def _smoother(
             diagonal[k, o] = inverse + square
             for i in range(d):
                 score[i] += H[o, i] * alpha[k, o]
-                for j in range(d):
-                    information[i, j] += (
-                        diagonal[k, o] * H[o, i] * H[o, j] - H[o, i] * reach[j] - reach[i] * H[o, j]
-                    )
+            _project(d, H[o], gain, inverse, reach, information, work)
         for c in range(outputs.shape[0]):
             value, spread = 0.0, 0.0
             for i in range(d):

@@ -107,26 +107,35 @@ def _predict_blocks(first, last, a, q, m, P, mean, work, cov):
 
 
 @njit(inline="always", **_OPTIONS)
-def _update(d, h, r, v, S, u, mean, cov, gain, work, m, P):
-    """Joseph's form: P = (I - g hᵀ) cov (I - g hᵀ)ᵀ + r g gᵀ with the gain g = u / S."""
-    for i in range(d):
-        gain[i] = u[i] / S
-        m[i] = mean[i] + gain[i] * v
+def _project(d, a, b, weight, image, C, work, P):
+    """P = (I - a bᵀ) C (I - a bᵀ)ᵀ + weight a aᵀ, Joseph's form, where image = C b.
+
+    Multiplied out it would cancel: C may be orders of magnitude above P.
+    """
     for i in range(d):
         rest = 0.0
         for j in range(d):
-            work[i, j] = cov[i, j] - gain[i] * u[j]
-            rest += work[i, j] * h[j]
-        # column by column, (W h) gᵀ and r g gᵀ share the factor gᵀ
-        rest -= r * gain[i]
+            work[i, j] = C[i, j] - a[i] * image[j]
+            rest += work[i, j] * b[j]
+        # column by column, (W b) aᵀ and weight a aᵀ share the factor aᵀ
+        rest -= weight * a[i]
         for j in range(d):
-            work[i, j] -= rest * gain[j]
+            work[i, j] -= rest * a[j]
     for i in range(d):
         P[i, i] = work[i, i]
         for j in range(i):
             value = 0.5 * (work[i, j] + work[j, i])
             P[i, j] = value
             P[j, i] = value
+
+
+@njit(inline="always", **_OPTIONS)
+def _update(d, h, r, v, S, u, mean, cov, gain, work, m, P):
+    """The filtered state: P = (I - g hᵀ) cov (I - g hᵀ)ᵀ + r g gᵀ with the gain g = u / S."""
+    for i in range(d):
+        gain[i] = u[i] / S
+        m[i] = mean[i] + gain[i] * v
+    _project(d, gain, h, r, u, cov, work, P)
 
 
 @cache
@@ -552,7 +561,7 @@ def _smoother(size):
         projected, work = np.empty(d), np.empty((d, d))
         for k in range(n - 1, -1, -1):
             inverse = 1.0 / S[k]
-            # through the update: r <- h v / S + (I - g hᵀ)ᵀ r, and N likewise
+            # through the update: r <- h v / S + (I - g hᵀ)ᵀ r, N <- h hᵀ / S + (I - g hᵀ)ᵀ N (I - g hᵀ)
             along, square = 0.0, 0.0
             for i in range(d):
                 gain[i] = u[k, i] * inverse
@@ -567,10 +576,7 @@ def _smoother(size):
             diagonal[k] = inverse + square
             for i in range(d):
                 score[i] += h[i] * alpha[k]
-                for j in range(d):
-                    information[i, j] += (
-                        diagonal[k] * h[i] * h[j] - h[i] * reach[j] - reach[i] * h[j]
-                    )
+            _project(d, h, gain, inverse, reach, information, work, information)
             for c in range(outputs.shape[0]):
                 value, spread = 0.0, 0.0
                 for i in range(d):

@@ -9,6 +9,7 @@ import math
 from typing import Any
 
 from structops import namespace as ns
+from structops.kernels.reference.state_space import projected
 
 
 def _zeros(x: Any, *shape: int) -> Any:
@@ -54,9 +55,7 @@ def multi_output_filter(A: Any, Q: Any, H: Any, y: Any, r: Any, m: Any, P: Any) 
             S[k, o], v[k, o] = variance, error
             nll += 0.5 * (float(error * error / variance) + math.log(2 * math.pi * float(variance)))
             gain = Ph / variance
-            left = P - _outer(gain, Ph)
-            P = left - _outer(left @ h, gain) + r[k, o] * _outer(gain, gain)
-            P = 0.5 * (P + _t(P))
+            P = projected(gain, h, r[k, o], Ph, P)
             m = m + gain * error
         filtered[k + 1, :], covariances[k + 1, :, :] = m, P
     return means, covs, u, S, v, filtered, covariances, nll, -1
@@ -117,8 +116,7 @@ def multi_output_smoother(
             alpha[k, o] = v[k, o] / S[k, o] - gain @ score
             diagonal[k, o] = 1 / S[k, o] + gain @ reach
             score = score + alpha[k, o] * h
-            cross = _outer(h, reach)
-            information = information + diagonal[k, o] * _outer(h, h) - cross - _t(cross)
+            information = projected(h, gain, 1 / S[k, o], reach, information)
         projected = outputs @ covs[k, ...]
         mean[k, :] = outputs @ means[k, :] + projected @ score
         spread = xp.sum(projected * outputs, axis=1)

@@ -24,6 +24,13 @@ def _t(a: Any) -> Any:
     return ns.array_namespace(a).matrix_transpose(a)
 
 
+def projected(a: Any, b: Any, weight: Any, image: Any, C: Any) -> Any:
+    """(I - a bᵀ) C (I - a bᵀ)ᵀ + weight a aᵀ, Joseph's form, where image = C b."""
+    left = C - _outer(a, image)
+    P = left - _outer(left @ b, a) + weight * _outer(a, a)
+    return 0.5 * (P + _t(P))
+
+
 def kalman_nll(A: Any, Q: Any, h: Any, y: Any, r: Any, m: Any, P: Any) -> Any:
     """Negative log likelihood alone: (nll, first failed step or -1, m, P)."""
     *_, filtered, covariances, nll, failed = kalman_filter(A, Q, h, y, r, m, P)
@@ -52,9 +59,7 @@ def kalman_filter(A: Any, Q: Any, h: Any, y: Any, r: Any, m: Any, P: Any) -> Any
             S[k], v[k] = variance, error
             nll += 0.5 * (float(error * error / variance) + math.log(2 * math.pi * float(variance)))
             gain = Ph / variance
-            left = cov - _outer(gain, Ph)
-            P = left - _outer(left @ h, gain) + r[k] * _outer(gain, gain)
-            P = 0.5 * (P + _t(P))
+            P = projected(gain, h, r[k], Ph, cov)
             m = mean + gain * error
         filtered[k + 1, :], covariances[k + 1, :, :] = m, P
     return means, covs, u, S, v, filtered, covariances, nll, -1
@@ -119,8 +124,7 @@ def kalman_smoother(
         alpha[k] = v[k] / S[k] - gain @ score
         diagonal[k] = 1 / S[k] + gain @ reach
         score = score + alpha[k] * h
-        cross = _outer(h, reach)
-        information = information + diagonal[k] * _outer(h, h) - cross - _t(cross)
+        information = projected(h, gain, 1 / S[k], reach, information)
         projected = outputs @ covs[k, ...]
         mean[k, :] = outputs @ means[k, :] + projected @ score
         spread = xp.sum(projected * outputs, axis=1)

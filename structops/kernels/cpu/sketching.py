@@ -1,0 +1,420 @@
+"""Random sketches (Numba): Philox drawn in place, sums of signed rows, Walsh-Hadamard rows.
+
+The numbers are those of ``kernels/reference/sketching.py``, bit for bit where they are integers.
+Chunks of work depend on the problem only, so that no sum depends on the number of threads.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+from scipy import fft
+
+from structops.parallel import map_chunks, num_threads
+from structops.random import Purpose
+
+_OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+_NORMAL, _SIGNS, _SPARSE = int(Purpose.NORMAL), int(Purpose.SIGNS), int(Purpose.SPARSE)
+
+#: Rows of the operand that stay in the second-level cache while each block of a sketch takes them.
+_ROWS = 128
+#: Columns taken at once of wide operands; narrower pieces of long rows defeat the prefetcher.
+_COLUMNS = 512
+#: Numbers of the operand that are worth a chunk of their own, and the most chunks: each has sums of
+#: its own, added up in order.
+_CHUNK = 2**22
+_MOST_CHUNKS = 8
+#: Rows transformed at once inside a Walsh-Hadamard transform.
+_BLOCK = 512
+
+
+@njit(inline="always")
+def _philox(a, b, c, d, k0, k1):
+    """Four words of Philox4x32-10, as 64-bit integers below 2³²."""
+    mask = np.uint64(0xFFFFFFFF)
+    half = np.uint64(32)
+    for _ in range(10):
+        left = a * np.uint64(0xD2511F53)
+        right = c * np.uint64(0xCD9E8D57)
+        a, c = (right >> half) ^ b ^ k0, (left >> half) ^ d ^ k1
+        b, d = right & mask, left & mask
+        k0 = (k0 + np.uint64(0x9E3779B9)) & mask
+        k1 = (k1 + np.uint64(0xBB67AE85)) & mask
+    return a, b, c, d
+
+
+def _halves(key):
+    return np.uint64(key & 0xFFFFFFFF), np.uint64(key >> 32)
+
+
+@njit(**_OPTIONS)
+def _fill_normal(block, k0, k1, top, left):
+    rows, columns = block.shape
+    unit = 2.0**-32
+    values = np.empty(4)
+    for i in range(rows):
+        j = 0
+        while j < columns:
+            position = left + j
+            q = np.uint64(position // 4)
+            a, b, c, d = _philox(
+                q & np.uint64(0xFFFFFFFF),
+                q >> np.uint64(32),
+                np.uint64(_NORMAL),
+                np.uint64(top + i),
+                k0,
+                k1,
+            )
+            radius = math.sqrt(-2.0 * math.log((float(a) + 0.5) * unit))
+            angle = 2.0 * math.pi * unit * float(b)
+            values[0], values[1] = radius * math.cos(angle), radius * math.sin(angle)
+            radius = math.sqrt(-2.0 * math.log((float(c) + 0.5) * unit))
+            angle = 2.0 * math.pi * unit * float(d)
+            values[2], values[3] = radius * math.cos(angle), radius * math.sin(angle)
+            for r in range(position % 4, min(4, columns - j + position % 4)):
+                block[i, j] = values[r]
+                j += 1
+
+
+@njit(**_OPTIONS)
+def _fill_signs(block, k0, k1, top, left):
+    rows, columns = block.shape
+    words = np.empty(4, np.uint64)
+    one = np.uint64(1)
+    for i in range(rows):
+        j = 0
+        while j < columns:
+            position = left + j
+            q = np.uint64(position // 128)
+            words[0], words[1], words[2], words[3] = _philox(
+                q & np.uint64(0xFFFFFFFF),
+                q >> np.uint64(32),
+                np.uint64(_SIGNS),
+                np.uint64(top + i),
+                k0,
+                k1,
+            )
+            bit = position % 128
+            stop = min(128, bit + columns - j)
+            while bit < stop:
+                word = words[bit // 32] >> np.uint64(bit % 32)
+                here = min(32 - bit % 32, stop - bit)
+                for r in range(here):
+                    block[i, j + r] = 2.0 * float((word >> np.uint64(r)) & one) - 1.0
+                bit += here
+                j += here
+
+
+def sketch_block(key, distribution, rows, columns, dtype):
+    """A block of the matrix with independent entries of mean 0 and variance 1."""
+    (top, bottom), (left, right) = rows, columns
+    block = np.empty((bottom - top, right - left), dtype)
+    fill = _fill_normal if distribution == "normal" else _fill_signs
+    k0, k1 = _halves(key)
+    step = max(1, 2**14 // max(1, right - left))
+    map_chunks(lambda i, j: fill(block[i:j], k0, k1, top + i, left), bottom - top, step)
+    return block
+
+
+@njit(**_OPTIONS)
+def _fill_codes(codes, k0, k1, rows_per_block, start):
+    """Row-major, from nonzero ``start`` of the whole sketch on; codes is (count, blocks)."""
+    count, blocks = codes.shape
+    bound = np.uint64(rows_per_block)
+    half, one = np.uint64(32), np.uint64(1)
+    low, high = np.uint64(0), np.uint64(0)
+    next_low, next_high = np.uint64(0), np.uint64(0)
+    u = start
+    for j in range(count):
+        for t in range(blocks):
+            if u % 2 == 0 or u == start:
+                q = np.uint64(u // 2)
+                low, high, next_low, next_high = _philox(
+                    q & np.uint64(0xFFFFFFFF), q >> half, np.uint64(_SPARSE), np.uint64(0), k0, k1
+                )
+            if u % 2 == 1:
+                low, high = next_low, next_high
+            row = (high * bound + (low * bound >> half)) >> half
+            codes[j, t] = 2 * (t * rows_per_block + np.int64(row)) + np.int64(low & one)
+            u += 1
+
+
+def sparse_codes(key, rows_per_block, blocks, start, stop):
+    """Places and signs of the nonzeros of columns ``start`` to ``stop - 1`` of a sparse sketch."""
+    codes = np.empty((stop - start, blocks), np.int32)
+    k0, k1 = _halves(key)
+    map_chunks(
+        lambda i, j: _fill_codes(codes[i:j], k0, k1, rows_per_block, (start + i) * blocks),
+        stop - start,
+        max(1, 2**15 // max(1, blocks)),
+    )
+    return codes
+
+
+@njit(**_OPTIONS)
+def _signed_sum(codes, X, Y):
+    n, per_column = codes.shape
+    columns = X.shape[1]
+    for left in range(0, columns, _COLUMNS):
+        right = min(left + _COLUMNS, columns)
+        for first in range(0, n, _ROWS):
+            # one nonzero of all rows after the other: its rows of Y are a block of the sketch
+            for t in range(per_column):
+                for j in range(first, min(first + _ROWS, n)):
+                    code = codes[j, t]
+                    x = X[np.uint64(j), left:right]
+                    y = Y[np.uint64(code >> 1), left:right]
+                    sign = X.dtype.type(1 - 2 * (code & 1))
+                    for k in range(x.size):
+                        y[k] += sign * x[k]
+
+
+@njit(**_OPTIONS)
+def _signed_sum_of_vector(codes, x, y):
+    for j in range(codes.shape[0]):
+        for t in range(codes.shape[1]):
+            code = codes[j, t]
+            y[np.uint64(code >> 1)] += x.dtype.type(1 - 2 * (code & 1)) * x[j]
+
+
+def signed_sum(codes, X, rows):
+    """Add every row of X, with a sign, to the rows its codes name."""
+    X = np.ascontiguousarray(X)
+    if X.dtype.kind == "c":  # signs do not mix real and imaginary parts
+        parts = X.view(X.real.dtype)
+        return signed_sum(codes, parts, rows).view(X.dtype)
+    n, columns = X.shape
+
+    def partial(start, stop):
+        Y = np.zeros((rows, columns), X.dtype)
+        if columns == 1:
+            _signed_sum_of_vector(codes[start:stop], X[start:stop, 0], Y[:, 0])
+        else:
+            _signed_sum(codes[start:stop], X[start:stop], Y)
+        return Y
+
+    return _sum_of_chunks(partial, n, rows, columns, 1)
+
+
+def _sum_of_chunks(partial, n, rows, columns, multiple):
+    """Sum of ``partial(start, stop)``, (rows, columns), over chunks of a multiple of some rows."""
+    chunks = min(_MOST_CHUNKS, n * columns // _CHUNK, n // (8 * rows + 1))
+    chunk = -(-n // (multiple * max(1, chunks))) * multiple
+    parts = map_chunks(partial, n, max(chunk, 1)) or [partial(0, 0)]
+    return sum(parts[1:], start=parts[0])
+
+
+@njit(**_OPTIONS)
+def _signed_gather(codes, Y, X):
+    n, per_column = codes.shape
+    for j in range(n):
+        x = X[np.uint64(j)]
+        x[:] = 0
+        for t in range(per_column):
+            code = codes[j, t]
+            y = Y[np.uint64(code >> 1)]
+            sign = Y.dtype.type(1 - 2 * (code & 1))
+            for k in range(x.size):
+                x[k] += sign * y[k]
+
+
+def signed_gather(codes, Y):
+    """Add up, with signs, the rows of Y that the codes name: the adjoint of `signed_sum`."""
+    Y = np.ascontiguousarray(Y)
+    if Y.dtype.kind == "c":
+        return signed_gather(codes, Y.view(Y.real.dtype)).view(Y.dtype)
+    X = np.empty((codes.shape[0], Y.shape[1]), Y.dtype)
+    step = max(1, 2**17 // max(1, codes.shape[1] * Y.shape[1]))
+    map_chunks(lambda i, j: _signed_gather(codes[i:j], Y, X[i:j]), codes.shape[0], step)
+    return X
+
+
+@njit(**_OPTIONS)
+def _butterflies(W):
+    """Walsh-Hadamard transform of the columns of W in place, two stages at a time."""
+    order, _ = W.shape
+    half = 1
+    while 2 * half < order:
+        for start in range(0, order, 4 * half):
+            for i in range(start, start + half):
+                a, b = W[np.uint64(i)], W[np.uint64(i + half)]
+                c, d = W[np.uint64(i + 2 * half)], W[np.uint64(i + 3 * half)]
+                for k in range(a.size):
+                    low, high = a[k] + b[k], c[k] + d[k]
+                    other_low, other_high = a[k] - b[k], c[k] - d[k]
+                    a[k], c[k] = low + high, low - high
+                    b[k], d[k] = other_low + other_high, other_low - other_high
+        half *= 4
+    if half < order:
+        for i in range(half):
+            a, b = W[np.uint64(i)], W[np.uint64(i + half)]
+            for k in range(a.size):
+                low, high = a[k] + b[k], a[k] - b[k]
+                a[k], b[k] = low, high
+
+
+@njit(inline="always")
+def _parity_sign(word):
+    """(−1)^popcount."""
+    word ^= word >> 32
+    word ^= word >> 16
+    word ^= word >> 8
+    word ^= word >> 4
+    word ^= word >> 2
+    word ^= word >> 1
+    return 1 - 2 * (word & 1)
+
+
+@njit(**_OPTIONS)
+def _hadamard_rows(signs, samples, X, Y, position, block):
+    """Add the rows of the transform of X, whose first row has this position, to Y.
+
+    H of order B L is H_B ⊗ H_L: a block of L rows is transformed in the cache and its rows are
+    added, with the sign of H_B, to the samples they belong to, so that X is read once.
+    """
+    n, columns = X.shape
+    W = np.empty((block, columns), X.dtype)
+    shift = 0
+    while (1 << shift) < block:
+        shift += 1
+    j = 0
+    while j < n:
+        number = (position + j) >> shift
+        top = (position + j) & (block - 1)
+        count = min(block - top, n - j)
+        W[:top] = 0
+        W[top + count :] = 0
+        for r in range(count):
+            w, x = W[np.uint64(top + r)], X[np.uint64(j + r)]
+            sign = X.dtype.type(signs[j + r])
+            for k in range(columns):
+                w[k] = sign * x[k]
+        _butterflies(W)
+        for i in range(samples.size):
+            sample = samples[i]
+            y, w = Y[np.uint64(i)], W[np.uint64(sample & (block - 1))]
+            sign = X.dtype.type(_parity_sign((sample >> shift) & number))
+            for k in range(columns):
+                y[k] += sign * w[k]
+        j += count
+
+
+@njit(**_OPTIONS)
+def _hadamard_rows_adjoint(signs, samples, Y, X, position, block):
+    n, columns = X.shape
+    W = np.empty((block, columns), X.dtype)
+    shift = 0
+    while (1 << shift) < block:
+        shift += 1
+    j = 0
+    while j < n:
+        number = (position + j) >> shift
+        top = (position + j) & (block - 1)
+        count = min(block - top, n - j)
+        W[:] = 0
+        for i in range(samples.size):
+            sample = samples[i]
+            y, w = Y[np.uint64(i)], W[np.uint64(sample & (block - 1))]
+            sign = X.dtype.type(_parity_sign((sample >> shift) & number))
+            for k in range(columns):
+                w[k] += sign * y[k]
+        _butterflies(W)
+        for r in range(count):
+            x, w = X[np.uint64(j + r)], W[np.uint64(top + r)]
+            sign = X.dtype.type(signs[j + r])
+            for k in range(columns):
+                x[k] = sign * w[k]
+        j += count
+
+
+def _block_size(n, start, samples):
+    """Rows of a block: all there are, if few, and more where more samples take them."""
+    most = max(int(samples.max(initial=0)) + 1, start + n, 1)
+    return min(1 << (most - 1).bit_length(), _BLOCK)
+
+
+def walsh_hadamard_rows(signs, samples, X, start):
+    """Some rows of the Walsh-Hadamard transform of signed rows."""
+    X = np.ascontiguousarray(X)
+    if X.dtype.kind == "c":
+        return walsh_hadamard_rows(signs, samples, X.view(X.real.dtype), start).view(X.dtype)
+    n, columns = X.shape
+    block = _block_size(n, start, samples)
+
+    def partial(i, j):
+        Y = np.zeros((samples.size, columns), X.dtype)
+        _hadamard_rows(signs[i:j], samples, X[i:j], Y, start + i, block)
+        return Y
+
+    return _sum_of_chunks(partial, n, samples.size, columns, block)
+
+
+def walsh_hadamard_rows_adjoint(signs, samples, Y, start):
+    """The adjoint of `walsh_hadamard_rows`."""
+    Y = np.ascontiguousarray(Y)
+    if Y.dtype.kind == "c":
+        parts = Y.view(Y.real.dtype)
+        return walsh_hadamard_rows_adjoint(signs, samples, parts, start).view(Y.dtype)
+    n = signs.size
+    X = np.empty((n, Y.shape[1]), Y.dtype)
+    block = _block_size(n, start, samples)
+    map_chunks(
+        lambda i, j: _hadamard_rows_adjoint(signs[i:j], samples, Y, X[i:j], start + i, block),
+        n,
+        max(1, 2**17 // max(1, block * Y.shape[1])) * block,
+    )
+    return X
+
+
+def fwht(X):
+    """Walsh-Hadamard transform of the columns, not normalised, in natural (Hadamard) order."""
+    if X.dtype.kind == "c":
+        X = np.ascontiguousarray(X)
+        return fwht(X.view(X.real.dtype)).view(X.dtype)
+    order, columns = X.shape
+    Y = np.array(X, order="C")
+    block = min(order, _BLOCK)
+    blocks = order // block if order else 0
+    if columns == 0 or order == 0:
+        return Y
+    rows = Y.reshape(blocks, block, columns)
+    map_chunks(lambda i, j: _transform_blocks(rows[i:j]), blocks, 1)
+    if blocks > 1:
+        step = max(1, 2**15 // (blocks * columns))
+        map_chunks(lambda i, j: _transform_across(rows, i, j), block, step)
+    return Y
+
+
+@njit(**_OPTIONS)
+def _transform_blocks(rows):
+    for b in range(rows.shape[0]):
+        _butterflies(rows[b])
+
+
+@njit(**_OPTIONS)
+def _transform_across(rows, first, last):
+    """Transform over the blocks, of rows ``first`` to ``last - 1`` of each, by way of a copy."""
+    blocks, _, columns = rows.shape
+    width = last - first
+    W = np.empty((blocks, width * columns), rows.dtype)
+    for b in range(blocks):
+        for r in range(width):
+            W[b, r * columns : (r + 1) * columns] = rows[b, first + r]
+    _butterflies(W)
+    for b in range(blocks):
+        for r in range(width):
+            rows[b, first + r] = W[b, r * columns : (r + 1) * columns]
+
+
+def cosine_transform(X):
+    """Orthonormal discrete cosine transform (DCT-II) of the columns."""
+    workers = num_threads() if X.shape[1] > 1 else 1
+    return fft.dct(X, axis=0, norm="ortho", workers=workers) if X.size else X
+
+
+def inverse_cosine_transform(Y):
+    """Inverse, and adjoint, of `cosine_transform`."""
+    workers = num_threads() if Y.shape[1] > 1 else 1
+    return fft.idct(Y, axis=0, norm="ortho", workers=workers) if Y.size else Y
