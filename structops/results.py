@@ -96,6 +96,86 @@ class SvdResult:
 
 
 @dataclass(frozen=True)
+class LowRankSvd:
+    """Approximation A ≈ U diag(s) Vᴴ of low rank.
+
+    Attributes
+    ----------
+    U : array, shape (M, k)
+        Orthonormal columns.
+    s : array, shape (k,)
+        Real, not negative, descending.
+    Vh : array, shape (k, N)
+        Orthonormal rows.
+    operator : LowRank
+        U diag(s) Vᴴ, shape (M, N).
+    error : Estimate
+        ‖A - U diag(s) Vᴴ‖_F with its standard error, which is 0 where the error was computed
+        from the entries of A.
+    diagnostics : Diagnostics
+    """
+
+    U: Any = field(repr=False)
+    s: Any = field(repr=False)
+    Vh: Any = field(repr=False)
+    operator: Any
+    error: Estimate
+    diagnostics: Diagnostics
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.U, self.s, self.Vh))
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """Approximation A ≈ A[:, J] P by columns of A itself (`structops.interpolative`).
+
+    Attributes
+    ----------
+    columns : array of int, shape (k,)
+        J, the most important first.
+    coefficients : array, shape (k, N)
+        P; its columns J are those of the identity.
+    operator : LinearOperator, shape (M, N)
+        The product; sparse columns of A stay sparse.
+    error : Estimate
+        ‖A - A[:, J] P‖_F with its standard error.
+    diagnostics : Diagnostics
+    """
+
+    columns: Any
+    coefficients: Any = field(repr=False)
+    operator: Any
+    error: Estimate
+    diagnostics: Diagnostics
+
+
+@dataclass(frozen=True)
+class CurResult:
+    """Approximation A ≈ A[:, J] U A[I, :] by columns and rows of A itself (`structops.cur`).
+
+    Attributes
+    ----------
+    columns, rows : array of int, shape (k,)
+        J and I.
+    core : array, shape (k, k)
+        U.
+    operator : LinearOperator, shape (M, N)
+        The product; sparse columns and rows of A stay sparse.
+    error : Estimate
+        ‖A - A[:, J] U A[I, :]‖_F with its standard error.
+    diagnostics : Diagnostics
+    """
+
+    columns: Any
+    rows: Any
+    core: Any = field(repr=False)
+    operator: Any
+    error: Estimate
+    diagnostics: Diagnostics
+
+
+@dataclass(frozen=True)
 class SlogdetResult:
     """``det(A) = sign * exp(logabsdet)``; ``sign`` is 0 for a singular matrix."""
 

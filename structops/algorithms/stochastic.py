@@ -21,6 +21,7 @@ from structops.algorithms.base import (
 from structops.algorithms.columns import columns_like
 from structops.algorithms.extremes import enclosing_interval
 from structops.algorithms.lanczos import Lanczos, LanczosResult
+from structops.algorithms.random_blocks import home_of
 from structops.algorithms.spectral_density import (
     SpectralDensity,
     SpectralDensityEstimator,
@@ -32,9 +33,7 @@ from structops.exceptions import NotPositiveDefiniteError
 from structops.namespace import (
     array_namespace,
     astype,
-    device_of,
     inexact_dtype,
-    is_array,
     library_of,
     numpy_dtype,
     real_dtype,
@@ -89,8 +88,30 @@ class DiagonalEstimator(Algorithm, ABC):
         """
 
 
+class SampleMean(Algorithm):
+    """Estimators whose answer is the mean of samples, with the standard error of a mean."""
+
+    def _estimate(
+        self, samples: np.ndarray, products: int, began: float, inflation: float = 1.0
+    ) -> Estimate:
+        """The mean; ``inflation`` of its standard error is for samples that are correlated."""
+        error = inflation * float(np.std(samples, ddof=1) / np.sqrt(samples.size))
+        value = np.mean(samples).item()
+        summary = f"averaged {samples.size} probes, standard error {error:.2e}"
+        return Estimate(value, error, products, self._report(products, began, summary))
+
+    def _report(self, products: int, began: float, summary: str) -> Diagnostics:
+        name = type(self).__name__
+        return Diagnostics(
+            num_products=products,
+            elapsed=time.perf_counter() - began,
+            method=name.lower(),
+            message=f"{name} {summary}",
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
-class StochasticEstimator(Algorithm):
+class StochasticEstimator(SampleMean):
     """Options of estimators that average over random probe vectors.
 
     Parameters
@@ -112,34 +133,12 @@ class StochasticEstimator(Algorithm):
     def _batches(self, op: Any, key: int, vectors_per_probe: int) -> Iterator[Any]:
         """Yield blocks of probes that fit ``op``; the probes do not depend on the batching."""
         n = op.shape[0]
-        library, device = _home(op)
+        library, device = home_of(op)
         dtype = real_dtype(inexact_dtype(op_dtype(op)))
         size = max(1, _BATCH_NUMBERS // max(1, n * vectors_per_probe))
         for start in range(0, self.probes, size):
             stop = min(start + size, self.probes)
             yield probes(key, n, start, stop, self.distribution, dtype, library, device)
-
-    def _estimate(self, samples: np.ndarray, products: int, began: float) -> Estimate:
-        error = float(np.std(samples, ddof=1) / np.sqrt(samples.size))
-        value = np.mean(samples).item()
-        summary = f"averaged {samples.size} probes, standard error {error:.2e}"
-        return Estimate(value, error, products, self._report(products, began, summary))
-
-    def _report(self, products: int, began: float, summary: str) -> Diagnostics:
-        name = type(self).__name__
-        return Diagnostics(
-            num_products=products,
-            elapsed=time.perf_counter() - began,
-            method=name.lower(),
-            message=f"{name} {summary}",
-        )
-
-
-def _home(op: Any) -> tuple[str, Any]:
-    """Library and device in which ``op`` wants its operands."""
-    if is_array(op):
-        return str(library_of(op)), device_of(op)
-    return getattr(op, "library", None) or "numpy", getattr(op, "device", None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ look at the structure of the operator: the algorithm decides. For exact answers 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,13 @@ import numpy as np
 from structops.algorithms.kernel_polynomial import KernelPolynomial
 from structops.algorithms.spectral_density import SpectralDensity, SpectralDensityEstimator
 from structops.algorithms.stochastic import SLQ, DiagonalEstimator, Hutchinson, TraceEstimator
+from structops.exceptions import ShapeMismatchError
+from structops.linalg.functions import sqrt_factor
+from structops.linalg.logdet import logdet
 from structops.linalg.structure import self_adjoint, square
+from structops.operators.algebra import multiply
+from structops.operators.base import declare
+from structops.properties import SELF_ADJOINT
 from structops.results import Estimate
 
 
@@ -25,7 +32,8 @@ def trace_estimate(A: Any, algorithm: TraceEstimator | None = None, *, rng: Any 
     ----------
     A : LinearOperator, array, sparse matrix or SciPy operator, shape (N, N)
     algorithm : TraceEstimator, optional
-        ``Hutchinson()`` when omitted.
+        ``Hutchinson()`` when omitted. `XTrace`, and `XNysTrace` for positive semidefinite A, need
+        far fewer products where the eigenvalues fall off.
     rng : int or numpy.random.Generator, optional
         An int is the key of the counter-based generator, a Generator draws one; fresh entropy
         when omitted.
@@ -64,7 +72,7 @@ def diagonal_estimate(
     ----------
     A : LinearOperator, array, sparse matrix or SciPy operator, shape (N, N)
     algorithm : DiagonalEstimator, optional
-        ``Hutchinson()`` when omitted.
+        ``Hutchinson()`` when omitted; or `XDiag`.
     rng : int or numpy.random.Generator, optional
         As for `trace_estimate`.
 
@@ -93,7 +101,9 @@ def diagonal_estimate(
     return chosen.diagonal(A, rng)
 
 
-def logdet_estimate(A: Any, algorithm: SLQ | None = None, *, rng: Any = None) -> Estimate:
+def logdet_estimate(
+    A: Any, algorithm: SLQ | None = None, *, preconditioner: Any = None, rng: Any = None
+) -> Estimate:
     """Estimate log det(A) of a positive definite operator from products alone.
 
     Parameters
@@ -102,6 +112,11 @@ def logdet_estimate(A: Any, algorithm: SLQ | None = None, *, rng: Any = None) ->
         Declared, derived or (for arrays) exactly self-adjoint; positive definite.
     algorithm : SLQ, optional
         Number of probes and Lanczos steps; ``SLQ()`` when omitted.
+    preconditioner : LinearOperator, optional
+        M ≈ A⁻¹, positive definite, whose determinant and square root are cheap, such as
+        `structops.preconditioners.nystrom` makes: a control variate. With M = W Wᴴ, only log
+        det(WᴴAW), which is small and needs few Lanczos steps, is left to the probes; log det M is
+        exact.
     rng : int or numpy.random.Generator, optional
         As for `trace_estimate`.
 
@@ -132,10 +147,26 @@ def logdet_estimate(A: Any, algorithm: SLQ | None = None, *, rng: Any = None) ->
     >>> estimate = so.logdet_estimate(so.Diagonal(np.array([1.0, 2.0, 4.0])), rng=0)
     >>> bool(np.isclose(estimate.value, np.log(8.0)))
     True
+
+    >>> x = np.linspace(0, 1, 300)
+    >>> K = so.declare(so.Dense(np.exp(-20 * (x[:, None] - x) ** 2)), so.PSD)
+    >>> A = K + 1e-4 * so.Identity(300)
+    >>> plain = so.logdet_estimate(A, rng=0)
+    >>> M = so.preconditioners.nystrom(A, rank=20, rng=0)
+    >>> better = so.logdet_estimate(A, preconditioner=M, rng=0)
+    >>> bool(better.standard_error < 1e-3 * plain.standard_error)
+    True
     """
     A = self_adjoint(A, "logdet_estimate")
     chosen = _checked(algorithm, SLQ(), SLQ, "log-determinants")
-    return chosen.trace_function(A, np.log, rng)
+    if preconditioner is None:
+        return chosen.trace_function(A, np.log, rng)
+    M = self_adjoint(preconditioner, "logdet_estimate with a preconditioner")
+    if M.shape != A.shape:
+        raise ShapeMismatchError(f"the preconditioner has shape {M.shape}, the operator {A.shape}")
+    W = sqrt_factor(M)
+    rest = chosen.trace_function(declare(multiply(multiply(W.H, A), W), SELF_ADJOINT), np.log, rng)
+    return replace(rest, value=rest.value - float(logdet(M)))
 
 
 def spectral_density_estimate(

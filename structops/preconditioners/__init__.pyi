@@ -1,7 +1,9 @@
 from .circulant import circulant as circulant
 from .jacobi import jacobi as jacobi
 from .kronecker import kronecker as kronecker
+from .nystrom import nystrom as nystrom
 from .pivoted_cholesky import pivoted_cholesky as pivoted_cholesky
+from .rpcholesky import rpcholesky as rpcholesky
 from .vecchia import GridLookup as GridLookup
 from .vecchia import Vecchia as Vecchia
 from .vecchia import VecchiaLikelihood as VecchiaLikelihood

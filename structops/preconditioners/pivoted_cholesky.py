@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from structops import namespace as ns
-from structops.exceptions import NotPositiveDefiniteError, PropertyError
+from structops.algorithms.orthogonalization import thin_svd
+from structops.algorithms.partial_cholesky import greedy_cholesky
 from structops.linalg.diagonal import diagonal
-from structops.linalg.dispatch import match
-from structops.operators.algebra import Sum, scale
-from structops.operators.base import LinearOperator, declare
-from structops.operators.elementary import Identity, LowRank, ScaledIdentity
-from structops.properties import POSITIVE_DEFINITE
+from structops.operators.base import LinearOperator
+from structops.preconditioners.shifted import inverse_of_shifted, split_shift
 from structops.validation import as_size
-
-_PATTERN = Sum[LinearOperator, ScaledIdentity]  # type: ignore[misc]
 
 
 def pivoted_cholesky(op: LinearOperator, rank: int = 100, rtol: float = 1e-12) -> LinearOperator:
@@ -56,55 +51,12 @@ def pivoted_cholesky(op: LinearOperator, rank: int = 100, rtol: float = 1e-12) -
     >>> np.allclose(M.to_dense(), np.linalg.inv(np.ones((4, 4)) + 0.5 * np.eye(4)))
     True
     """
-    matched = match(_PATTERN, op)
-    if matched is None:
-        raise PropertyError(
-            f"pivoted_cholesky needs an operator of the form a K + c I, found {op.describe()}"
-        )
-    c = ns.detached_value(matched.coefficients[1] * matched.terms[1].scalar)  # type: ignore[attr-defined]
-    if complex(c).imag or not complex(c).real > 0:
-        raise PropertyError(f"the multiple c of the identity must be positive, found {c}")
-    K = scale(matched.terms[0], matched.coefficients[0])  # type: ignore[attr-defined]
+    K, c = split_shift(op, "pivoted_cholesky")
     L = partial_cholesky(K, as_size(rank, "rank", 1), rtol)
-    xp = ns.array_namespace(L)
-    U, s, _ = xp.linalg.svd(L, full_matrices=False)
-    correction = LowRank(U, s=-(s**2) / (s**2 + c))
-    return declare((Identity(op.shape[0]) + correction) / c, POSITIVE_DEFINITE)
+    U, s, _ = thin_svd(L)
+    return inverse_of_shifted(U, s**2, c)
 
 
 def partial_cholesky(K: LinearOperator, rank: int, rtol: float = 1e-12) -> Any:
     """Columns L (N, r), r <= rank, of a Cholesky factor of K with diagonal pivoting."""
-    d = diagonal(K)
-    xp = ns.array_namespace(d)
-    if ns.numpy_dtype(d).kind == "c":
-        d = xp.real(d)
-    n = K.shape[0]
-    dtype = ns.dtype_in(xp, K.dtype)
-    total = float(xp.sum(d))
-    columns: list[Any] = []
-    floor = -1e-6 * max(total, 0.0)
-    for _ in range(min(rank, n)):
-        pivot = int(xp.argmax(d))
-        value = float(d[pivot])
-        lowest = float(xp.min(d))
-        if lowest < floor:
-            raise NotPositiveDefiniteError(
-                f"K is not positive semi-definite: after {len(columns)} pivots a diagonal entry "
-                f"is {lowest:.3e}",
-                pivot,
-                lowest,
-            )
-        if value <= 0 or float(xp.sum(d)) <= rtol * total:
-            break
-        unit = xp.zeros((n, 1), dtype=dtype, device=K.device)
-        unit[pivot, 0] = 1
-        column = (K @ unit)[:, 0]
-        if columns:
-            L = xp.stack(columns, axis=1)
-            column = column - L @ xp.conj(L[pivot, :])
-        column = column / value**0.5
-        columns.append(column)
-        d = d - xp.abs(column) ** 2
-    if not columns:
-        return xp.zeros((n, 1), dtype=dtype, device=K.device)
-    return xp.stack(columns, axis=1)
+    return greedy_cholesky(K, diagonal(K), rank, rtol).factor

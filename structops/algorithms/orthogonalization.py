@@ -1,0 +1,117 @@
+"""Orthonormal bases and thin decompositions of tall blocks, by Gram matrices where that is safe.
+
+Householder's method passes over a tall block once a column. The Gram matrix G = YᴴY is one product,
+and Y W Λ^(-1/2), with G = W Λ Wᴴ, another: a basis that is orthonormal to eps κ(Y)². A second
+round makes it orthonormal to rounding, as long as the first came near [1]_, [2]_. The eigenvalues
+of G tell κ(Y), so that it is known when to leave it to Householder.
+
+References
+----------
+.. [1] A. Stathopoulos and K. Wu, "A block orthogonalization procedure with constant synchronization
+   requirements", *SIAM J. Sci. Comput.* 23 (2002), 2165-2182.
+.. [2] Y. Yamamoto, Y. Nakatsukasa, Y. Yanagisawa and T. Fukaya, "Roundoff error analysis of the
+   CholeskyQR2 algorithm", *Electron. Trans. Numer. Anal.* 44 (2015), 306-326.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from structops.algorithms.dense_factors import adjoint_of
+from structops.namespace import array_namespace, astype, numpy_dtype
+
+#: Rows for each column from which the Gram matrix pays.
+_TALL = 4
+#: The first round may be this many times (columns x eps) from being useless: orthonormal to 1 %.
+_MARGIN = 100.0
+
+
+class _Whitening(NamedTuple):
+    """Q = Y T with Q nearly orthonormal, and R with Y = Q R."""
+
+    Q: Any
+    T: Any
+    R: Any
+
+
+def _whitening(Y: Any) -> _Whitening | None:
+    """One round; None where κ(Y)² is too near 1/eps."""
+    xp = array_namespace(Y)
+    G = adjoint_of(Y) @ Y
+    diagonal = xp.linalg.diagonal(G)
+    lengths = xp.sqrt(xp.real(diagonal) if numpy_dtype(G).kind == "c" else diagonal)
+    if not bool(xp.all(xp.isfinite(lengths) & (lengths > 0))):
+        return None
+    scale = astype(lengths, numpy_dtype(G))
+    values, W = xp.linalg.eigh(G / (scale[:, None] * scale[None, :]))
+    eps = float(np.finfo(numpy_dtype(Y)).eps)
+    if not float(values[0]) > _MARGIN * Y.shape[1] * eps * float(values[-1]):
+        return None
+    roots = astype(xp.sqrt(values), numpy_dtype(G))
+    T = W / roots[None, :] / scale[:, None]
+    return _Whitening(Y @ T, T, roots[:, None] * adjoint_of(W) * scale[None, :])
+
+
+def _rounds(Y: Any, rounds: int) -> list[_Whitening] | None:
+    """Successive whitenings; None where Householder has to take over."""
+    if Y.shape[0] < _TALL * Y.shape[1] or not Y.shape[1]:
+        return None
+    done: list[_Whitening] = []
+    for _ in range(rounds):
+        step = _whitening(done[-1].Q if done else Y)
+        if step is None:
+            return None
+        done.append(step)
+    return done
+
+
+def orthonormal_basis(Y: Any, rounds: int = 2) -> Any:
+    """Orthonormal columns (m, min(m, k)) that span those of ``Y`` (m, k).
+
+    Parameters
+    ----------
+    Y : array, shape (m, k)
+    rounds : {1, 2}
+        One suffices between the steps of a power iteration, where only the span matters and the
+        columns have to be well-conditioned; their scalar products are below 1 %.
+    """
+    done = _rounds(Y, rounds)
+    if done is not None:
+        return done[-1].Q
+    return array_namespace(Y).linalg.qr(Y)[0]
+
+
+def orthonormal_complement(Y: Any, Q: Any) -> Any:
+    """Orthonormal columns, orthogonal to ``Q``, that span the part of ``Y`` orthogonal to it.
+
+    Columns that were all rounding error become orthogonal to Q in the second pass.
+    """
+    for rounds in (1, 2):
+        Y = orthonormal_basis(Y - Q @ (adjoint_of(Q) @ Y), rounds)
+    return Y
+
+
+def thin_svd(Y: Any, rank: int | None = None) -> tuple[Any, Any, Any]:
+    """U (m, r), s (r,) descending and Vᴴ (r, k) of ``Y`` (m, k), r = min(m, k, rank).
+
+    Backward stable: Y + E = U diag(s) Vᴴ with ‖E‖ a small multiple of eps ‖Y‖ when no rank is
+    given.
+    """
+    xp = array_namespace(Y)
+    m, k = Y.shape
+    rank = min(m, k) if rank is None else min(m, k, rank)
+    if m < k:
+        V, s, Uh = thin_svd(adjoint_of(Y), rank)
+        return adjoint_of(Uh), s, adjoint_of(V)
+    done = _rounds(Y, 2)
+    if done is None:
+        Q, R = xp.linalg.qr(Y)
+        small = None
+    else:
+        first, second = done
+        Q, R, small = first.Q, second.R @ first.R, second.T
+    left, s, Vh = xp.linalg.svd(R, full_matrices=False)
+    left = left[:, :rank] if small is None else small @ left[:, :rank]
+    return Q @ left, s[:rank], Vh[:rank, :]
