@@ -1,12 +1,14 @@
 """The stability table of the filter, small noise and truncated covariances, against many digits."""
 
+from functools import cache
+
 import mpmath
 import numpy as np
 import pytest
 
 import structops as so
 from structops.algorithms import quasiseparable
-from structops.algorithms.kalman import kalman_gradient, kalman_nll
+from structops.algorithms.kalman import kalman_gradient, kalman_nll, kalman_predict
 from structops.algorithms.kalman_sqrt import noise_roots, sqrt_nll
 from structops.covariances import (
     RBF,
@@ -19,6 +21,8 @@ from structops.covariances import (
     Matern72,
     Periodic,
 )
+from structops.covariances.composite import Power, Product, Sum
+from structops.covariances.radial import MaternCovariance
 from structops.covariances.state_space import MaternModel, _rbf_matrices, periodic_weights
 from structops.covariances.temporal import Celerite, DampedOscillator, IntegratedWiener, Wiener
 from structops.exceptions import NotPositiveDefiniteError
@@ -47,87 +51,254 @@ COVARIANCES = {
     "twenty terms": many_terms(20),
     "many and trends": many_terms(4) + Matern32(2.0) + Linear(0.1) + Wiener(0.1, -1.0),
 }
-parametrize = pytest.mark.parametrize("covariance", COVARIANCES.values(), ids=COVARIANCES.keys())
 
 
-def matrix_of(model, t):
-    """The covariance that the state-space model means."""
-    n = t.size
-    if model.is_stationary:
-        return model.lag(t[:, None] - t[None, :])
-    K = np.empty((n, n))
-    for j in range(n):
-        later = model.transition(t[j:] - t[j]) @ (model.prior(t[j]) @ model.observation)
-        K[j:, j] = K[j, j:] = later @ model.observation
-    return K
+def extended(x):
+    """A number of many digits in extended precision."""
+    head = float(x)
+    return np.longdouble(head) + np.longdouble(float(x - mpmath.mpf(head)))
+
+
+def matern(order, a):
+    polynomials = {0: 1, 1: 1 + a, 2: 1 + a + a * a / 3, 3: 1 + a + 2 * a * a / 5 + a**3 / 15}
+    return polynomials[order] * np.exp(-a)
+
+
+def separations(s, t=None):
+    """|s - t|; in double precision the differences themselves would round."""
+    s, t = (np.asarray(x, np.longdouble) for x in (s, s if t is None else t))
+    return np.abs(s[:, None] - t)
+
+
+def definition(covariance, s, t):
+    """The covariance between times s and t by its formula, in extended precision: (m, n)."""
+    tau, get = separations(s, t), lambda name: np.longdouble(getattr(covariance, name))
+    match covariance:
+        case Sum():
+            return sum(definition(term, s, t) for term in covariance.terms)
+        case Product():
+            return np.prod([definition(factor, s, t) for factor in covariance.factors], axis=0)
+        case Power():
+            return definition(covariance.base, s, t) ** covariance.exponent
+        case RBF():
+            return get("variance") * rational(tau / get("length_scale"))
+        case MaternCovariance():
+            order = ORDERS[type(covariance)]
+            a = np.sqrt(np.longdouble(2 * order + 1)) * tau / get("length_scale")
+            return get("variance") * matern(order, a)
+        case Periodic():
+            return get("variance") * harmonics(covariance, tau / get("period"))
+        case Cosine():
+            return get("variance") * np.cos(2 * PI * tau / get("period"))
+        case Celerite():
+            wave = get("a") * np.cos(get("d") * tau) + get("b") * np.sin(get("d") * tau)
+            return np.exp(-get("c") * tau) * wave
+        case DampedOscillator():
+            w, damping = 2 * PI / get("period"), 0.5 / get("quality")
+            root = np.sqrt(1 - damping**2)
+            wave = np.cos(w * root * tau) + damping / root * np.sin(w * root * tau)
+            return get("variance") * np.exp(-w * damping * tau) * wave
+        case Constant():
+            return np.broadcast_to(get("variance"), tau.shape)
+        case Linear():
+            return get("variance") * s[:, None] * t
+    first, last = (f(s[:, None], t) - get("origin") for f in (np.minimum, np.maximum))
+    assert isinstance(covariance, Wiener | IntegratedWiener)
+    shape = first if isinstance(covariance, Wiener) else first**2 * (last / 2 - first / 6)
+    return get("variance") * shape
+
+
+ORDERS = {Matern12: 0, Matern32: 1, Matern52: 2, Matern72: 3}
+with mpmath.workdps(30):
+    PI = extended(+mpmath.pi)
+
+
+@cache
+def residues():
+    """Stable poles of the unit spectrum sqrt(2 pi) / sum_(k <= 6) (w² / 2)^k / k!, w = -i s."""
+    with mpmath.workdps(50):
+        coefficients = [mpmath.mpf(0)] * 13
+        for k in range(7):
+            coefficients[2 * (6 - k)] = mpmath.mpf(-0.5) ** k / mpmath.factorial(k)
+        roots = mpmath.polyroots(coefficients, maxsteps=200, extraprec=200)
+        found = []
+        for root in roots:
+            if root.real < 0 and root.imag > 0:
+                slope = coefficients[0] * mpmath.fprod(root - r for r in roots if r != root)
+                weight = 2 * mpmath.sqrt(2 * mpmath.pi) / slope
+                found.append([extended(z.real) + 1j * extended(z.imag) for z in (root, weight)])
+    return found
+
+
+def rational(tau, derivative=False):
+    """The covariance of the rational spectrum that stands for an `RBF`, by its residues."""
+    total = np.zeros(tau.shape, np.longdouble)
+    for pole, weight in residues():
+        weight = weight * pole if derivative else weight
+        total += np.real(weight * np.exp(pole * tau))
+    return total
+
+
+def harmonics(covariance, tau, by_length=False, by_tau=False):
+    """As many harmonics of a `Periodic` covariance as its model has, by Bessel functions."""
+    total = np.zeros(tau.shape, np.longdouble)
+    for j in range(covariance.state_space().size // 2 + 1):
+        with mpmath.workdps(30):
+            z = mpmath.mpf(covariance.length_scale) ** -2
+            share = (1 if j == 0 else 2) * mpmath.exp(-z)
+            weight = share * mpmath.besseli(j, z)
+            if by_length:  # dz / dlog(length) = -2 z
+                weight = -2 * z * (share * mpmath.besseli(j, z, derivative=1) - weight)
+            weight = extended(weight)
+        w = 2 * PI * j
+        total += weight * (-w * np.sin(w * tau) if by_tau else np.cos(w * tau))
+    return total
 
 
 class SmallNoise:
-    """Noise of 1e-4 of the variance, missing values, ties; elimination in extended precision."""
+    """Little noise, missing values, ties, and what the formula of the covariance says of them.
 
-    def __init__(self, covariance, n=300):
+    A matrix in double precision would not do as the oracle: its rounding is amplified by the
+    variance over that of the noise. In extended precision 1e-15 is left.
+    """
+
+    def __init__(self, covariance, noise=1e-4, n=300, targets=60):
         rng = np.random.default_rng(0)
-        self.model = covariance.state_space()
+        self.covariance, self.model = covariance, covariance.state_space()
         self.t = np.sort(rng.uniform(0, 10, n))
         self.t[11] = self.t[10] = self.t[9]
-        K = matrix_of(self.model, self.t)
-        self.noise = np.full(n, 1e-4 * np.max(np.diag(K)))
-        self.root = np.linalg.cholesky(K + np.diag(self.noise))
+        self.times = rng.uniform(-0.5, 12, targets)
+        self.times[:3] = self.t[[5, 55, 299]]
+        self.K = definition(covariance, self.t, self.t)
+        self.noise = np.full(n, noise * float(np.max(np.diag(self.K))))
+        self.root = np.linalg.cholesky(self.K.astype(float) + np.diag(self.noise))
         self.y = self.root @ rng.standard_normal(n)
         self.y[50:60] = self.y[0] = np.nan
         self.seen = ~np.isnan(self.y)
-        self.S = (K + np.diag(self.noise))[np.ix_(self.seen, self.seen)]
-        A, z = self.S.astype(np.longdouble), self.y[self.seen].astype(np.longdouble)
-        pieces = np.empty((2, z.size), np.longdouble)
-        for k in range(z.size):
-            pieces[:, k] = np.log(A[k, k]), z[k] ** 2 / A[k, k]
-            column = A[k + 1 :, k] / A[k, k]
-            z[k + 1 :] -= column * z[k]
-            A[k + 1 :, k + 1 :] -= column[:, None] * A[k, k + 1 :]
-        logdet, quadratic = pieces.sum(axis=1)
-        constant = z.size * np.log(2 * np.pi)
-        self.nll = 0.5 * (logdet + quadratic + constant)
-        # terms of both signs cancel: errors are relative to the sum of what is added
-        self.scale = 0.5 * float(np.abs(pieces[0]).sum() + quadratic + constant)
+        self.S = (self.K + np.diag(self.noise.astype(np.longdouble)))[np.ix_(self.seen, self.seen)]
 
     @property
     def data(self):
         return self.model, self.t, self.y, self.noise
 
+    def eliminate(self, right):
+        """Pivots p (n,) of S = L diag(p) Lᵀ, and L⁻¹ times the right-hand sides."""
+        A, X = self.S.copy(), right.astype(np.longdouble)
+        for k in range(A.shape[0]):
+            column = A[k + 1 :, k] / A[k, k]
+            X[k + 1 :] -= column[:, None] * X[k]
+            A[k + 1 :, k + 1 :] -= column[:, None] * A[k, k + 1 :]
+        return np.diag(A), X
+
+    def likelihood(self):
+        """The nll, and the sum of the sizes of its terms, to which errors are relative."""
+        pivots, z = self.eliminate(self.y[self.seen, None])
+        logs, quadratic = np.log(pivots), np.sum(z[:, 0] ** 2 / pivots)
+        constant = logs.size * np.log(2 * PI)
+        nll = 0.5 * (np.sum(logs) + quadratic + constant)
+        return nll, 0.5 * float(np.sum(np.abs(logs)) + quadratic + constant)
+
+    def posterior(self):
+        """Mean and variance at the target times."""
+        cross = definition(self.covariance, self.t[self.seen], self.times)
+        prior = np.diag(definition(self.covariance, self.times, self.times))
+        pivots, Z = self.eliminate(np.column_stack([self.y[self.seen], cross]))
+        scaled = Z[:, 1:] / pivots[:, None]
+        return scaled.T @ Z[:, 0], prior - np.sum(scaled * Z[:, 1:], axis=0)
+
+    def gradient(self, dK):
+        """Derivatives of the nll from those of the matrix, (p, n, n)."""
+        pivots, Z = self.eliminate(np.eye(self.S.shape[0]))
+        scaled = Z / pivots[:, None]
+        inverse, alpha = Z.T @ scaled, scaled.T @ self.eliminate(self.y[self.seen, None])[1][:, 0]
+        inner = inverse - np.outer(alpha, alpha)
+        return np.array([0.5 * float(np.sum(inner * D[np.ix_(self.seen, self.seen)])) for D in dK])
+
+
+@cache
+def small_noise(name):
+    return SmallNoise(COVARIANCES[name])
+
+
+parametrize = pytest.mark.parametrize("name", COVARIANCES)
+
 
 @parametrize
-def test_nll_with_small_noise(covariance):
-    small = SmallNoise(covariance)
+def test_nll_with_small_noise(name):
+    small = small_noise(name)
+    nll, scale = small.likelihood()
     for found in (kalman_nll(*small.data), kalman_gradient(*small.data).nll):
-        # the matrix itself is rounded, which the smooth and dense rbf feels most
-        bound = 3e-12 if isinstance(covariance, RBF) else 1e-12
-        assert abs(float(found - small.nll)) <= bound * small.scale
+        assert abs(float(found - nll)) <= 1e-13 * scale
+
+
+@parametrize
+def test_posterior_with_small_noise(name):
+    small = small_noise(name)
+    mean, variance = (x.astype(float) for x in small.posterior())
+    found = [x[:, 0] for x in kalman_predict(*small.data, small.times)]
+    np.testing.assert_allclose(found[0], mean, rtol=0, atol=2e-13 * np.max(np.abs(mean)))
+    # A process that never forgets keeps the rounding of its information before the first
+    # observation, the unit roundoff times the variance over the noise.
+    bound = 2.2e-12 if name == "periodic" else 1e-13
+    prior = float(np.max(np.diag(small.K)))
+    np.testing.assert_allclose(found[1], variance, rtol=0, atol=bound * prior)
+
+
+def test_variances_with_tiny_noise():
+    """Noise of 1e-8 of the variance, with the kernels for one output and for several.
+
+    The update of the information, multiplied out, would leave an error of 1.7e-12.
+    """
+    small = SmallNoise(Matern52(0.7, 1.3), noise=1e-8)
+    _, variance = (x.astype(float) for x in small.posterior())
+    _, found = kalman_predict(*small.data, small.times)
+    np.testing.assert_allclose(found[:, 0], variance, rtol=0, atol=1e-12)
+    rows = np.eye(3)[:1]
+    y, noise = small.y[:, None], small.noise[:, None]
+    _, found = kalman_predict(small.model, small.t, y, noise, small.times, rows, rows)
+    np.testing.assert_allclose(found[:, 0], variance, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", [n for n in COVARIANCES if n not in ("rbf", "periodic")])
 def test_gradient_with_small_noise(name):
-    covariance = COVARIANCES[name]
-    small = SmallNoise(covariance)
-    dK = covariance.gradient(small.t)[:, small.seen][:, :, small.seen]
-    inverse = np.linalg.inv(small.S)
-    alpha = inverse @ small.y[small.seen]
-    expected = 0.5 * np.einsum("ij,pij->p", inverse - np.outer(alpha, alpha), dK)
+    small = small_noise(name)
+    expected = small.gradient(COVARIANCES[name].gradient(small.t))
     found = kalman_gradient(*small.data).params
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9 * np.max(np.abs(expected)))
 
 
+def test_gradient_of_truncated_covariances():
+    """Of length scale and variance (and period), where the model stands for another covariance."""
+    small = small_noise("rbf")
+    tau = separations(small.t) / np.longdouble(small.covariance.length_scale)
+    slope = -tau * rational(tau, derivative=True)
+    expected = small.gradient([np.longdouble(small.covariance.variance) * slope, small.K])
+    found = kalman_gradient(*small.data).params
+    assert small.covariance.param_names == ("length_scale", "variance")
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9 * np.max(np.abs(expected)))
+
+    small = small_noise("periodic")
+    tau = separations(small.t) / np.longdouble(small.covariance.period)
+    by_length = harmonics(small.covariance, tau, by_length=True)
+    by_period = -tau * harmonics(small.covariance, tau, by_tau=True)
+    expected = small.gradient([by_length, by_period, small.K])
+    found = kalman_gradient(*small.data).params
+    assert small.covariance.param_names == ("length_scale", "period", "variance")
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9 * np.max(np.abs(expected)))
+
+
 @parametrize
-def test_draws_from_the_same_normals(covariance):
-    small = SmallNoise(covariance)
+def test_draws_from_the_same_normals(name):
+    small = small_noise(name)
     z = np.random.default_rng(1).standard_normal((small.t.size, 2))
-    A = so.StateSpaceCovariance(covariance, small.t) + so.Diagonal(small.noise)
+    A = so.StateSpaceCovariance(COVARIANCES[name], small.t) + so.Diagonal(small.noise)
     expected = small.root @ z
     found = so.factorize(A).sqrt_apply(z)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10 * np.max(np.abs(expected)))
 
 
 def test_both_roads_for_many_terms_agree(monkeypatch):
-    data = SmallNoise(COVARIANCES["twenty terms"]).data
+    data = small_noise("twenty terms").data
     fast, gradient = kalman_nll(*data), kalman_gradient(*data)
     monkeypatch.setattr(quasiseparable, "LEAST_NOISE", np.inf)
     assert quasiseparable.stack_for(*data) is None

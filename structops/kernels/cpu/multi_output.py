@@ -38,7 +38,7 @@ def multi_output_filter(A, Q, H, y, r, m, P):
 
 
 @njit(**_OPTIONS)
-def _project(d, a, b, weight, image, P, work):
+def _congruence(d, a, b, weight, image, P, work):
     """P becomes (I - a bᵀ) P (I - a bᵀ)ᵀ + weight a aᵀ, where image = P b, as for one output."""
     for i in range(d):
         rest = 0.0
@@ -97,7 +97,7 @@ def _filter(A, Q, H, y, r, means, covs, u, S, v, filtered, covariances):
             for i in range(d):
                 gain[i] = u[k, o, i] / variance
                 m[i] += gain[i] * error
-            _project(d, gain, H[o], r[k, o], u[k, o], P, work)
+            _congruence(d, gain, H[o], r[k, o], u[k, o], P, work)
     return 0.5 * (quadratic + logs) + observed * _HALF_LOG_TWO_PI, -1
 
 
@@ -218,7 +218,7 @@ def _smoother(
             diagonal[k, o] = inverse + square
             for i in range(d):
                 score[i] += H[o, i] * alpha[k, o]
-            _project(d, H[o], gain, inverse, reach, information, work)
+            _congruence(d, H[o], gain, inverse, reach, information, work)
         for c in range(outputs.shape[0]):
             value, spread = 0.0, 0.0
             for i in range(d):

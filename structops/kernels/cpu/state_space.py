@@ -107,7 +107,7 @@ def _predict_blocks(first, last, a, q, m, P, mean, work, cov):
 
 
 @njit(inline="always", **_OPTIONS)
-def _project(d, a, b, weight, image, C, work, P):
+def _congruence(d, a, b, weight, image, C, work, P):
     """P = (I - a bᵀ) C (I - a bᵀ)ᵀ + weight a aᵀ, Joseph's form, where image = C b.
 
     Multiplied out it would cancel: C may be orders of magnitude above P.
@@ -135,7 +135,7 @@ def _update(d, h, r, v, S, u, mean, cov, gain, work, m, P):
     for i in range(d):
         gain[i] = u[i] / S
         m[i] = mean[i] + gain[i] * v
-    _project(d, gain, h, r, u, cov, work, P)
+    _congruence(d, gain, h, r, u, cov, work, P)
 
 
 @cache
@@ -561,7 +561,7 @@ def _smoother(size):
         projected, work = np.empty(d), np.empty((d, d))
         for k in range(n - 1, -1, -1):
             inverse = 1.0 / S[k]
-            # through the update: r <- h v / S + (I - g hᵀ)ᵀ r, N <- h hᵀ / S + (I - g hᵀ)ᵀ N (I - g hᵀ)
+            # through the update: r <- h v / S + (I - g hᵀ)ᵀ r, and N likewise from both sides
             along, square = 0.0, 0.0
             for i in range(d):
                 gain[i] = u[k, i] * inverse
@@ -576,7 +576,7 @@ def _smoother(size):
             diagonal[k] = inverse + square
             for i in range(d):
                 score[i] += h[i] * alpha[k]
-            _project(d, h, gain, inverse, reach, information, work, information)
+            _congruence(d, h, gain, inverse, reach, information, work, information)
             for c in range(outputs.shape[0]):
                 value, spread = 0.0, 0.0
                 for i in range(d):

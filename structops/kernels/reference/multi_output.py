@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 from structops import namespace as ns
-from structops.kernels.reference.state_space import projected
+from structops.kernels.reference.state_space import congruence
 
 
 def _zeros(x: Any, *shape: int) -> Any:
@@ -55,7 +55,7 @@ def multi_output_filter(A: Any, Q: Any, H: Any, y: Any, r: Any, m: Any, P: Any) 
             S[k, o], v[k, o] = variance, error
             nll += 0.5 * (float(error * error / variance) + math.log(2 * math.pi * float(variance)))
             gain = Ph / variance
-            P = projected(gain, h, r[k, o], Ph, P)
+            P = congruence(gain, h, r[k, o], Ph, P)
             m = m + gain * error
         filtered[k + 1, :], covariances[k + 1, :, :] = m, P
     return means, covs, u, S, v, filtered, covariances, nll, -1
@@ -116,7 +116,7 @@ def multi_output_smoother(
             alpha[k, o] = v[k, o] / S[k, o] - gain @ score
             diagonal[k, o] = 1 / S[k, o] + gain @ reach
             score = score + alpha[k, o] * h
-            information = projected(h, gain, 1 / S[k, o], reach, information)
+            information = congruence(h, gain, 1 / S[k, o], reach, information)
         projected = outputs @ covs[k, ...]
         mean[k, :] = outputs @ means[k, :] + projected @ score
         spread = xp.sum(projected * outputs, axis=1)

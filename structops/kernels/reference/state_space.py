@@ -24,7 +24,7 @@ def _t(a: Any) -> Any:
     return ns.array_namespace(a).matrix_transpose(a)
 
 
-def projected(a: Any, b: Any, weight: Any, image: Any, C: Any) -> Any:
+def congruence(a: Any, b: Any, weight: Any, image: Any, C: Any) -> Any:
     """(I - a bᵀ) C (I - a bᵀ)ᵀ + weight a aᵀ, Joseph's form, where image = C b."""
     left = C - _outer(a, image)
     P = left - _outer(left @ b, a) + weight * _outer(a, a)
@@ -59,7 +59,7 @@ def kalman_filter(A: Any, Q: Any, h: Any, y: Any, r: Any, m: Any, P: Any) -> Any
             S[k], v[k] = variance, error
             nll += 0.5 * (float(error * error / variance) + math.log(2 * math.pi * float(variance)))
             gain = Ph / variance
-            P = projected(gain, h, r[k], Ph, cov)
+            P = congruence(gain, h, r[k], Ph, cov)
             m = mean + gain * error
         filtered[k + 1, :], covariances[k + 1, :, :] = m, P
     return means, covs, u, S, v, filtered, covariances, nll, -1
@@ -124,7 +124,7 @@ def kalman_smoother(
         alpha[k] = v[k] / S[k] - gain @ score
         diagonal[k] = 1 / S[k] + gain @ reach
         score = score + alpha[k] * h
-        information = projected(h, gain, 1 / S[k], reach, information)
+        information = congruence(h, gain, 1 / S[k], reach, information)
         projected = outputs @ covs[k, ...]
         mean[k, :] = outputs @ means[k, :] + projected @ score
         spread = xp.sum(projected * outputs, axis=1)
