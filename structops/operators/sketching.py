@@ -344,14 +344,14 @@ class _SignedRows(Sketch):
         gather = kernel("signed_gather", ns.library_of(Y))
         xp = ns.array_namespace(Y)
         parts = [
-            gather(self._codes(j, j + step), Y) for j, step in _steps(self.n, self._per_column)
+            gather(self._codes(j, j + step), Y) for j, step in _steps(self.shape[1], self._per_column)
         ]
         X = parts[0] if len(parts) == 1 else xp.concat(parts, axis=0)
         return X if self._per_column == 1 else X * (1 / sqrt(self._per_column))
 
     def to_sparse(self) -> scipy.sparse.csc_array:
         """The matrix as a SciPy sparse array (compressed columns)."""
-        return self._sparse_part(0, self.n)
+        return self._sparse_part(0, self.shape[1])
 
     def _sparse_part(self, start: int, stop: int) -> scipy.sparse.csc_array:
         codes = self._codes(start, stop).ravel()
@@ -369,7 +369,7 @@ class _SignedRows(Sketch):
         return (S.tocsr() @ A.tocsr()).toarray().astype(dtype, copy=False)
 
     def _flops(self) -> float:
-        return 2.0 * self._per_column * self.n
+        return 2.0 * self._per_column * self.shape[1]
 
 
 class SparseSign(_SignedRows):

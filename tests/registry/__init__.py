@@ -19,6 +19,7 @@ from tests.registry import (
     interpolation,
     kronecker,
     low_rank,
+    sketching,
     sparse,
     state_space,
     toeplitz,
@@ -60,6 +61,7 @@ _FILES = (
     interpolation,
     state_space,
     diagonal_ssm,
+    sketching,
 )
 
 __all__ = [

@@ -35,6 +35,10 @@ ABSTRACT = {
     "ToeplitzOperator": "base of the Toeplitz family",
     "CirculantOperator": "base of the circulant operators",
     "DiagonalModel": "base of the diagonal state-space models",
+    "Sketch": "base of the sketches",
+    "KroneckerSketch": "base of the sketches of Kronecker products",
+    "_DenseSketch": "base of the sketches with independent entries",
+    "_SignedRows": "base of the sketches with few entries in a column",
 }
 
 _WEAK = "holds no arrays, so it has no library; test_libraries.py runs it in all of them"

@@ -3,7 +3,20 @@
 import numpy as np
 import pytest
 
-from structops.random import as_key, normal, probes, rademacher, uniform, words
+from structops.random import (
+    Purpose,
+    as_key,
+    distinct_positions,
+    normal,
+    philox4x32,
+    probes,
+    rademacher,
+    stream_signs,
+    stream_words,
+    uniform,
+    uniform_below,
+    words,
+)
 
 DRAWS = [uniform, normal, rademacher]
 
@@ -129,3 +142,86 @@ def test_keys_of_other_kinds(rng):
 def test_negative_positions():
     with pytest.raises(ValueError, match="must not be negative"):
         words(0, 3, offset=-1)
+
+
+# ---------------------------------------------------------------------- Philox4x32 of the sketches
+
+
+@pytest.mark.parametrize(
+    ("counter", "key", "expected"),
+    [
+        ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+        (
+            (0xFFFFFFFF,) * 4,
+            (0xFFFFFFFF, 0xFFFFFFFF),
+            (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD),
+        ),
+        (
+            (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+            (0xA4093822, 0x299F31D0),
+            (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+        ),
+    ],
+)
+def test_known_answers_of_philox4x32(counter, key, expected):
+    # Random123's file of known answers, philox4x32 with ten rounds
+    found = philox4x32(np.array(counter, np.uint32), key[0] | key[1] << 32)
+    assert tuple(found.tolist()) == expected
+
+
+def test_streams_of_different_purposes_and_indices_differ():
+    streams = [
+        stream_words(3, purpose, 0, 50, index).ravel() for purpose in Purpose for index in (0, 1)
+    ]
+    assert np.unique(np.concatenate(streams)).size == sum(s.size for s in streams)
+
+
+def test_positions_beyond_32_bits():
+    first = 2**32 - 2
+    words_ = stream_words(5, Purpose.SPARSE, first, first + 4)
+    for p, four in zip(range(first, first + 4), words_, strict=True):
+        counter = np.array([p & 0xFFFFFFFF, p >> 32, Purpose.SPARSE, 0], np.uint32)
+        assert (philox4x32(counter, 5) == four).all()
+
+
+def test_stream_signs_do_not_depend_on_the_window():
+    whole = stream_signs(7, Purpose.DIAGONAL, 0, 1000)
+    assert set(whole.tolist()) == {-1, 1} and abs(whole.mean()) < 4 / np.sqrt(1000)
+    for start, stop in ((0, 0), (1, 2), (127, 129), (128, 256), (300, 1000)):
+        assert (stream_signs(7, Purpose.DIAGONAL, start, stop) == whole[start:stop]).all()
+
+
+@pytest.mark.parametrize("limit", [1, 3, 2**31, 2**32 + 5, 2**62])
+def test_uniform_below_is_the_upper_half_of_the_product(limit):
+    raw = stream_words(1, Purpose.SAMPLES, 0, 200).view("<u8").ravel()
+    raw[:2] = 0, 2**64 - 1
+    assert uniform_below(raw, limit).tolist() == [int(w) * limit >> 64 for w in raw.tolist()]
+
+
+def test_distinct_positions_are_a_simple_random_sample():
+    n, m, trials = 12, 4, 3000
+    counts = np.zeros(n)
+    firsts = np.zeros(n)
+    for key in range(trials):
+        found = distinct_positions(key, Purpose.SAMPLES, m, n)
+        assert len(set(found.tolist())) == m
+        counts[found] += 1
+        firsts[found[0]] += 1
+    for hits, chance in ((counts, m / n), (firsts, 1 / n)):
+        error = np.sqrt(trials * chance * (1 - chance))
+        assert np.all(np.abs(hits - trials * chance) < 4 * error)
+
+
+def test_distinct_positions_of_all_and_of_too_many():
+    assert sorted(distinct_positions(0, Purpose.SAMPLES, 9, 9)) == list(range(9))
+    assert distinct_positions(0, Purpose.SAMPLES, 3, 2**61).max() < 2**61
+    with pytest.raises(ValueError, match="cannot draw 5 distinct positions out of 4"):
+        distinct_positions(0, Purpose.SAMPLES, 5, 4)
+
+
+def test_keys_of_sketches_have_64_bits():
+    assert as_key(2**64 - 1, bits=64) == 2**64 - 1
+    assert 0 <= as_key(np.random.default_rng(0), bits=64) < 2**64
+    assert as_key(None, bits=64) < 2**64
+    with pytest.raises(ValueError, match=r"\[0, 2\*\*64\)"):
+        as_key(2**64, bits=64)
