@@ -1,0 +1,1 @@
+"""Sparse Bayesian learning: sparse coefficients with the posterior of each."""

@@ -1,0 +1,103 @@
+"""Checks of what the sparse solvers are given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+import structops as so
+from structops.exceptions import NamespaceMismatchError, ShapeMismatchError
+from structops.validation import as_array
+
+
+def dense_factors(operator: Any) -> list[np.ndarray]:
+    """Factors of a Kronecker product as float64 or complex128 matrices.
+
+    An operator or array of another kind is a product of one factor.
+
+    Raises
+    ------
+    ValueError
+        If a factor is empty.
+    DenseFallbackError
+        If a factor is too large to be made dense.
+    """
+    operator = as_numpy_operator(operator)
+    factors = operator.factors if isinstance(operator, so.KroneckerProduct) else (operator,)
+    for k, factor in enumerate(factors):
+        if 0 in factor.shape:
+            raise ValueError(f"the dictionary is empty: factor {k} has shape {factor.shape}")
+    return [_double(factor.to_dense()) for factor in factors]
+
+
+def as_numpy_operator(operator: Any) -> so.LinearOperator:
+    """A dictionary as an operator on NumPy arrays.
+
+    Raises
+    ------
+    NamespaceMismatchError
+        If it holds arrays of another library.
+    """
+    operator = so.as_operator(operator)
+    if operator.namespace is not None and not isinstance(operator.namespace.zeros(0), np.ndarray):
+        raise NamespaceMismatchError(
+            "sparse solvers compute with NumPy, but the dictionary holds arrays of another "
+            "library: convert it first, operator.to_namespace(numpy)"
+        )
+    return operator
+
+
+def checked_data(y: Any, operator: Any) -> np.ndarray:
+    """Data as a finite float64 or complex128 vector of the dictionary's height.
+
+    Raises
+    ------
+    ShapeMismatchError, ValueError, TypeError
+    """
+    y = as_array(y, "y", ndim=1)
+    if y.shape[0] != operator.shape[0]:
+        raise ShapeMismatchError(
+            f"y has {y.shape[0]} entries, but the dictionary has {operator.shape[0]} rows"
+        )
+    if not isinstance(y, np.ndarray):
+        raise NamespaceMismatchError(
+            f"y must be a NumPy array, found {type(y).__name__}: convert it first"
+        )
+    return _double(y)
+
+
+def checked_noise(noise: Any) -> float:
+    """A noise variance, positive and finite."""
+    try:
+        value = float(noise)
+    except (TypeError, ValueError):
+        value = np.nan
+    if not 0 < value < np.inf:
+        raise ValueError(f"noise is a variance and must be positive and finite, found {noise!r}")
+    return value
+
+
+def checked_choice(value: Any, name: str, choices: tuple[str, ...]) -> str:
+    """``value`` if it is one of ``choices``."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, found {value!r}")
+    return value
+
+
+def power_of(y: np.ndarray) -> float:
+    """Mean square of the data.
+
+    Raises
+    ------
+    ValueError
+        If all of y is zero.
+    """
+    power = float(np.mean(np.abs(y) ** 2))
+    if power == 0.0:
+        raise ValueError("y is zero: there is nothing to recover, and no scale to learn from")
+    return power
+
+
+def _double(X: np.ndarray) -> np.ndarray:
+    return X.astype(np.complex128 if np.iscomplexobj(X) else np.float64)
