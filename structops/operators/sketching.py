@@ -310,7 +310,7 @@ class RademacherSketch(_DenseSketch):
     --------
     >>> import structops as so
     >>> (so.RademacherSketch(4, 100, rng=0).block(columns=slice(0, 3)) * 2).tolist()
-    [[1.0, 1.0, -1.0], [-1.0, 1.0, 1.0], [-1.0, 1.0, -1.0], [-1.0, 1.0, 1.0]]
+    [[1.0, -1.0, -1.0], [1.0, -1.0, -1.0], [-1.0, 1.0, 1.0], [-1.0, -1.0, -1.0]]
     """
 
     _distribution = "rademacher"
