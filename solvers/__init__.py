@@ -22,7 +22,9 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "gaussian_process.space_time": ["SpaceTimeGP"],
         "gaussian_process.state_space": ["StateSpaceGP"],
         "gaussian_process.state_space_glm": ["StateSpaceGLM"],
+        "sparse_bayesian.classic": ["SparseBayesianLearning"],
         "sparse_bayesian.kronecker": ["KroneckerSBL"],
         "sparse_bayesian.posterior": ["KroneckerPosterior"],
+        "sparse_bayesian.pursuit": ["PursuitResult", "orthogonal_matching_pursuit"],
     },
 )

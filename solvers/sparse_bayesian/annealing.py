@@ -24,8 +24,6 @@ class Schedule:
     ----------
     pruning : float
         Indices whose variance falls below this part of their factor's largest are dropped.
-    start : float
-        Noise variance to begin with, relative to the mean square of the data.
     cooling : float
         Least ratio of successive noise variances; 0 follows EM.
     max_iter : int
@@ -34,7 +32,6 @@ class Schedule:
     """
 
     pruning: float
-    start: float
     cooling: float
     max_iter: int
     tol: float

@@ -74,8 +74,24 @@ def checked_noise(noise: Any) -> float:
     except (TypeError, ValueError):
         value = np.nan
     if not 0 < value < np.inf:
-        raise ValueError(f"noise is a variance and must be positive and finite, found {noise!r}")
+        raise ValueError(
+            f'noise is a variance and must be "learn" or positive and finite, found {noise!r}'
+        )
     return value
+
+
+def known_noise(noise: Any) -> float | None:
+    """A noise variance, or None for the word "learn"."""
+    return None if isinstance(noise, str) and noise == "learn" else checked_noise(noise)
+
+
+def checked_false_indices(value: float) -> float:
+    """An expected number of false indices, positive."""
+    if not 0.0 < value < np.inf:
+        raise ValueError(
+            f"false_indices is an expected number and must be positive, found {value!r}"
+        )
+    return float(value)
 
 
 def checked_choice(value: Any, name: str, choices: tuple[str, ...]) -> str:

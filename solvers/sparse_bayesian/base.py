@@ -9,24 +9,24 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
 import structops as so
-from structops.solvers.sparse_bayesian.posterior import covariance_operator, draws
+from structops.solvers.sparse_bayesian.covariance_free import IterativePosterior
+from structops.solvers.sparse_bayesian.posterior import FactoredPosterior
 
 
 class SparseEstimator(BaseEstimator):
-    """Answers after ``fit``, from ``coef_`` and a root of the posterior covariance.
+    """Answers after ``fit``, from ``coef_`` and the posterior.
 
     A subclass has the attribute ``operator`` and sets in ``fit``: ``coef_ coef_std_ support_ noise_
-    log_evidence_ objective_history_ n_iter_ converged_`` and ``_covariance_root``, the pair (K, d)
-    with Σ = K diag(d) Kᴴ.
+    log_evidence_ objective_history_ n_iter_ converged_`` and ``_posterior``.
     """
 
-    _covariance_root: tuple[so.LinearOperator, np.ndarray]
+    _posterior: FactoredPosterior | IterativePosterior
 
     @property
     def posterior_covariance_(self) -> so.LinearOperator:
         """Posterior covariance of the coefficients as an operator, shape (N, N)."""
         self._check_fitted()
-        return covariance_operator(*self._covariance_root)
+        return self._posterior.covariance
 
     def predict(self) -> np.ndarray:
         """Fitted data, the dictionary times ``coef_``.
@@ -52,7 +52,7 @@ class SparseEstimator(BaseEstimator):
         ndarray, shape (n_samples, N)
         """
         self._check_fitted()
-        return draws(self.coef_, *self._covariance_root, n_samples, rng)
+        return self._posterior.sample(n_samples, rng)
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "coef_"):

@@ -17,13 +17,15 @@ from structops.solvers.sparse_bayesian.annealing import (
 from structops.solvers.sparse_bayesian.arguments import (
     checked_choice,
     checked_data,
-    checked_noise,
+    checked_false_indices,
     dense_factors,
+    known_noise,
 )
 from structops.solvers.sparse_bayesian.base import SparseEstimator
 from structops.solvers.sparse_bayesian.m_steps import alternating_step, sweep, unfolding_step
 from structops.solvers.sparse_bayesian.pattern import PatternStep, checked_pattern
-from structops.solvers.sparse_bayesian.problem import Problem, State
+from structops.solvers.sparse_bayesian.posterior import FactoredPosterior
+from structops.solvers.sparse_bayesian.problem import START_NOISE, Problem, State
 from structops.solvers.sparse_bayesian.reselection import reselect
 from structops.solvers.sparse_bayesian.selection import Fit, converged, select_indices
 from structops.solvers.sparse_bayesian.tensors import embedded
@@ -35,7 +37,6 @@ _METHODS: dict[str, MStep] = {
     "one-sweep": lambda moments, variances, active: sweep(moments, variances),
 }
 _COOLING = 0.8
-_EM_START = 0.1  # of the noise when it is learned by EM alone, relative to the data's mean square
 _PRUNING = 5e-4
 _COARSE, _FINE = 1e-2, 1e-4  # relative change of the variances where EM stops
 _FINAL_STEPS = 200
@@ -194,10 +195,11 @@ class KroneckerSBL(SparseEstimator):
         dtype = np.result_type(y, *factors)
         Y = y.astype(dtype).reshape([H.shape[0] for H in factors])
         couplings = checked_pattern(self.pattern, len(factors))
-        problem = Problem(factors, Y, self._known_noise(), self._checked_false_indices(), couplings)
-        m_step, schedule = self._m_step(couplings), self._schedule(problem)
+        chance = checked_false_indices(self.false_indices)
+        problem = Problem(factors, Y, known_noise(self.noise), chance, couplings)
+        m_step, schedule = self._m_step(couplings), self._schedule()
 
-        first = problem.flat_start(max(schedule.start * problem.power, problem.least_noise))
+        first = problem.flat_start(self._starting_noise(problem))
         best = self._run(problem, m_step, schedule, first)
         rng = np.random.default_rng(self.random_state)
         for _ in range(as_size(self.n_restarts, "n_restarts")):
@@ -208,37 +210,24 @@ class KroneckerSBL(SparseEstimator):
 
     # -- arguments --------------------------------------------------------------------------
 
-    def _known_noise(self) -> float | None:
-        return (
-            None
-            if isinstance(self.noise, str) and self.noise == "learn"
-            else checked_noise(self.noise)
-        )
-
-    def _checked_false_indices(self) -> float:
-        if not 0.0 < self.false_indices < np.inf:
-            raise ValueError(
-                f"false_indices is an expected number and must be positive, found "
-                f"{self.false_indices!r}"
-            )
-        return float(self.false_indices)
-
     def _m_step(self, couplings: Sequence[float | None]) -> MStep:
         checked_choice(self.method, "method", tuple(_METHODS))
         # refinement couples supports; coupled variances as well gain nothing and take twice as long
         plain = self.refine or not any(couplings)
         return _METHODS[self.method] if plain else PatternStep(couplings)
 
-    def _schedule(self, problem: Problem) -> Schedule:
+    def _schedule(self) -> Schedule:
         pruning = _PRUNING if self.pruning is None else self.pruning
         if not 0.0 <= pruning < 1.0:
             raise ValueError(f"pruning is relative and must lie in [0, 1), found {pruning!r}")
-        if self.anneal:
-            start, cooling = 1.0, _COOLING
-        else:
-            start, cooling = (_EM_START if problem.learns_noise else 0.0), 0.0
+        cooling = _COOLING if self.anneal else 0.0
         tol = (_COARSE if self.refine else _FINE) if self.tol is None else self.tol
-        return Schedule(pruning, start, cooling, as_size(self.max_iter, "max_iter", 1), tol)
+        return Schedule(pruning, cooling, as_size(self.max_iter, "max_iter", 1), tol)
+
+    def _starting_noise(self, problem: Problem) -> float:
+        if self.anneal:
+            return max(problem.power, problem.least_noise)
+        return START_NOISE * problem.power if problem.learns_noise else problem.least_noise
 
     # -- runs -------------------------------------------------------------------------------
 
@@ -258,8 +247,8 @@ class KroneckerSBL(SparseEstimator):
         state = fit.state
         posterior = problem.posterior(state)
         sizes = problem.sizes
-        self.coef_ = embedded(posterior.mean, state.active, sizes).ravel()
-        self.coef_std_ = embedded(np.sqrt(posterior.variance), state.active, sizes).ravel()
+        self._posterior = FactoredPosterior(posterior, state.active, sizes)
+        self.coef_, self.coef_std_ = self._posterior.mean, self._posterior.std
         self.supports_ = tuple(state.active)
         self.support_ = np.ravel_multi_index(np.ix_(*state.active), sizes).ravel()
         self.variances_ = tuple(
@@ -270,7 +259,6 @@ class KroneckerSBL(SparseEstimator):
         self.log_evidence_ = posterior.log_evidence
         self.objective_history_ = np.array(record.costs)
         self.n_iter_, self.converged_ = len(record.costs) - 1, record.converged
-        self._covariance_root = posterior.covariance_root(state.active, sizes)
         if not record.converged:
             warnings.warn(
                 f"expectation-maximisation did not meet its tolerance in {self.n_iter_} steps: "

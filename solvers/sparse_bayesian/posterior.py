@@ -3,10 +3,11 @@
 Model: y = (H_1 ⊗ ... ⊗ H_d) x + n with n ~ N(0, σ² I) and x ~ N(0, diag(g_1 ⊗ ... ⊗ g_d)); complex
 Gaussians are circular. With the singular value decompositions of the factors,
 
-    H_k diag(g_k)^½ = U_k diag(s_k) V_kᴴ        (full U_k and V_k),
+    H_k diag(g_k)^½ = U_k diag(s_k) V_kᴴ        (V_k square, U_k square or tall),
 
 everything is a product along axes or a sum over spectra: no M × M or N × N array, and no
-cancellation, since every sum below has positive terms only.
+cancellation, since every sum of the posterior has positive terms only. Where factors are tall, the
+data outside the range of ⊗ U_k count by their energy: there C is σ² I.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 import structops as so
 from structops.exceptions import ShapeMismatchError
 from structops.solvers.sparse_bayesian.arguments import checked_data, checked_noise, dense_factors
-from structops.solvers.sparse_bayesian.tensors import along_axes, outer, squared
+from structops.solvers.sparse_bayesian.tensors import along_axes, embedded, outer, squared
 
 
 class TensorPosterior:
@@ -44,22 +45,25 @@ class TensorPosterior:
         Y: np.ndarray,
     ) -> None:
         self.variances, self.noise = variances, noise
-        self._roots = [np.sqrt(g) for g in variances]
+        self._Y, self._roots = Y, [np.sqrt(g) for g in variances]
         self._U, self._V, s = [], [], []
         for H, root in zip(factors, self._roots, strict=True):
-            U, values, Vh = np.linalg.svd(H * root, full_matrices=True)
+            m, n = H.shape
+            U, values, Vh = np.linalg.svd(H * root, full_matrices=m <= n)
             self._U.append(U)
             self._V.append(Vh.conj().T)
             s.append(values)
         self.shape = tuple(V.shape[0] for V in self._V)
         self._rank = tuple(values.size for values in s)
         self._s = outer(s)
-        # spectra of H Γ Hᴴ on the side of the data and of Γ^½ HᴴH Γ^½ on that of the unknowns
-        self._rows = outer([_padded(v * v, m) for v, m in zip(s, Y.shape, strict=True)])
+        # spectra of H Γ Hᴴ in the range of ⊗ U_k, and of Γ^½ HᴴH Γ^½
+        rows = [_padded(v * v, U.shape[1]) for v, U in zip(s, self._U, strict=True)]
+        self._rows = outer(rows)
         self._columns = outer([_padded(v * v, n) for v, n in zip(s, self.shape, strict=True)])
         self._total = noise + self._rows
-        self._rotated = along_axes(Y, [U.conj().T for U in self._U])  # Uᴴ y
+        self._rotated, self._outside = _split(Y, self._U)
         self._energy = squared(self._rotated)
+        self._n_outside = Y.size - self._rotated.size
 
     # -- coefficients -----------------------------------------------------------------------
 
@@ -78,7 +82,7 @@ class TensorPosterior:
     @cached_property
     def variance(self) -> np.ndarray:
         """Diagonal of Σ, shape (n_1, ..., n_d)."""
-        return self._shrinkage * outer(self.variances)
+        return self.shrinkage * outer(self.variances)
 
     @cached_property
     def determined(self) -> np.ndarray:
@@ -91,7 +95,8 @@ class TensorPosterior:
         return self.variance + squared(self.mean)
 
     @cached_property
-    def _shrinkage(self) -> np.ndarray:
+    def shrinkage(self) -> np.ndarray:
+        """Σ_ii / g_i, the rest of one: (n_1, ..., n_d)."""
         return along_axes(self.noise / (self.noise + self._columns), self._squared_V)
 
     @cached_property
@@ -103,20 +108,18 @@ class TensorPosterior:
     @cached_property
     def cost(self) -> float:
         """J = log det C + yᴴ C⁻¹ y with C = H Γ Hᴴ + σ² I."""
-        return float(np.sum(np.log(self._total)) + np.sum(self._energy / self._total))
+        inside = np.sum(np.log(self._total)) + np.sum(self._energy / self._total)
+        return float(inside + self._n_outside * np.log(self.noise) + self._outside / self.noise)
 
     @property
     def log_evidence(self) -> float:
         """Log density of y."""
-        M = self._total.size
-        if np.iscomplexobj(self._rotated):
-            return -(M * np.log(np.pi) + self.cost)
-        return -0.5 * (M * np.log(2 * np.pi) + self.cost)
+        return log_evidence(self.cost, self._Y)
 
     @cached_property
     def residual(self) -> float:
         """‖y - H μ‖²."""
-        return float(self.noise**2 * np.sum(self._energy / self._total**2))
+        return float(self.noise**2 * np.sum(self._energy / self._total**2) + self._outside)
 
     @cached_property
     def degrees_of_freedom(self) -> float:
@@ -126,7 +129,7 @@ class TensorPosterior:
     @property
     def learned_noise(self) -> float:
         """The noise variance after a step of expectation-maximisation."""
-        return (self.residual + self.noise * self.degrees_of_freedom) / self._total.size
+        return (self.residual + self.noise * self.degrees_of_freedom) / self._Y.size
 
     @property
     def fixed_point_noise(self) -> float:
@@ -135,11 +138,14 @@ class TensorPosterior:
         log det C lies below its tangent in σ², and yᴴC⁻¹y below ‖y - Hμ‖²/σ² + const: their sum
         is least at σ²_new = σ² (‖C⁻¹y‖² / tr C⁻¹)^½.
         """
-        ratio = np.sum(self._energy / self._total**2) / np.sum(1.0 / self._total)
-        return float(self.noise * np.sqrt(ratio))
+        trace = np.sum(1.0 / self._total) + self._n_outside / self.noise  # of C⁻¹
+        return float(np.sqrt(self.residual / trace))
 
     def scores(self, factors: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """How well columns h of ⊗ factors explain the data: |hᴴ C⁻¹ y|² and hᴴ C⁻¹ h.
+
+        Differences, for columns that are not among the posterior's own: those have |μ|²/g² and
+        `determined` / g.
 
         Parameters
         ----------
@@ -150,8 +156,13 @@ class TensorPosterior:
         pair of ndarray, shapes (p_1, ..., p_d)
         """
         W = [H.conj().T @ U for H, U in zip(factors, self._U, strict=True)]
-        q = along_axes(self._rotated / self._total, W)
-        return squared(q), along_axes(1.0 / self._total, [squared(w) for w in W])
+        # C⁻¹ = I/σ² - U D Uᴴ
+        D = self._rows / (self.noise * self._total)
+        q = along_axes(self._Y, [H.conj().T for H in factors]) / self.noise
+        q -= along_axes(D * self._rotated, W)
+        s = outer([np.sum(squared(H), axis=0) for H in factors]) / self.noise
+        s -= along_axes(D, [squared(w) for w in W])
+        return squared(q), s
 
     # -- the covariance ---------------------------------------------------------------------
 
@@ -173,6 +184,66 @@ class TensorPosterior:
             block[index] = root[:, None] * V
             blocks.append(block)
         return so.KroneckerProduct(*blocks), (self.noise / (self.noise + self._columns)).ravel()
+
+
+class FactoredPosterior:
+    """A Gaussian on the full indices, N(mean, K diag(d) Kᴴ), in factors.
+
+    Parameters
+    ----------
+    posterior : TensorPosterior
+        Of the active coefficients; the others are zero.
+    active : sequence of ndarray of int
+        Their indices along each axis.
+    shape : sequence of int
+        The full axes.
+    """
+
+    def __init__(
+        self, posterior: TensorPosterior, active: Sequence[np.ndarray], shape: Sequence[int]
+    ) -> None:
+        self.mean = embedded(posterior.mean, active, shape).ravel()
+        self.std = embedded(np.sqrt(posterior.variance), active, shape).ravel()
+        self._K, self._d = posterior.covariance_root(active, shape)
+
+    @property
+    def covariance(self) -> so.LinearOperator:
+        """K diag(d) Kᴴ, positive semi-definite."""
+        return so.declare(self._K @ so.Diagonal(self._d) @ self._K.H, so.PSD)
+
+    def sample(self, n_samples: int, rng: Any) -> np.ndarray:
+        """Draws, shape (n_samples, N)."""
+        z = white_noise(
+            np.random.default_rng(rng), (self._d.size, n_samples), np.iscomplexobj(self.mean)
+        )
+        return self.mean + (self._K @ (np.sqrt(self._d)[:, None] * z)).T
+
+
+def log_evidence(cost: float, y: np.ndarray) -> float:
+    """Log density of data y, (M,) in any shape, with the cost log det C + yᴴC⁻¹y."""
+    if np.iscomplexobj(y):
+        return -(y.size * np.log(np.pi) + cost)
+    return -0.5 * (y.size * np.log(2 * np.pi) + cost)
+
+
+def white_noise(rng: np.random.Generator, shape: tuple[int, int], is_complex: bool) -> np.ndarray:
+    """Standard normal numbers; complex ones are circular, of unit variance."""
+    z = rng.standard_normal(shape)
+    return np.sqrt(0.5) * (z + 1j * rng.standard_normal(shape)) if is_complex else z
+
+
+def _split(Y: np.ndarray, U: Sequence[np.ndarray]) -> tuple[np.ndarray, float]:
+    """(⊗ U_k)ᴴ y in tensor form, and the energy of y outside the range of ⊗ U_k.
+
+    The energy is summed from what is left, since the difference of two energies would lose it.
+    """
+    X, outside = Y, 0.0
+    for Q in U:
+        rows = X.reshape(Q.shape[0], -1).T
+        X = rows @ Q.conj()
+        if Q.shape[0] > Q.shape[1]:
+            outside += float(np.sum(squared(rows - X @ Q.T)))
+    return X.reshape([Q.shape[1] for Q in U]), outside
 
 
 def _padded(values: np.ndarray, size: int) -> np.ndarray:
@@ -246,29 +317,26 @@ class KroneckerPosterior:
         y = checked_data(y, operator)
         self.variances = _checked_variances(variances, [H.shape[1] for H in factors])
         self.noise = checked_noise(noise)
-        self._indices = [np.arange(H.shape[1]) for H in factors]
         self._tensor = TensorPosterior(
             factors, self.variances, self.noise, y.reshape([H.shape[0] for H in factors])
         )
+        shape = self._tensor.shape
+        self._factored = FactoredPosterior(self._tensor, [np.arange(n) for n in shape], shape)
 
     @property
     def mean(self) -> np.ndarray:
         """Posterior mean, shape (N,)."""
-        return self._tensor.mean.ravel()
+        return self._factored.mean
 
     @property
     def std(self) -> np.ndarray:
         """Posterior standard deviations, shape (N,)."""
-        return np.sqrt(self._tensor.variance.ravel())
+        return self._factored.std
 
     @property
     def covariance(self) -> so.LinearOperator:
         """Posterior covariance as an operator, shape (N, N)."""
-        return covariance_operator(*self._covariance_root)
-
-    @property
-    def _covariance_root(self) -> tuple[so.LinearOperator, np.ndarray]:
-        return self._tensor.covariance_root(self._indices, self._tensor.shape)
+        return self._factored.covariance
 
     @property
     def cost(self) -> float:
@@ -303,24 +371,7 @@ class KroneckerPosterior:
         -------
         ndarray, shape (n_samples, N)
         """
-        K, d = self._covariance_root
-        return draws(self.mean, K, d, n_samples, rng)
-
-
-def covariance_operator(K: so.LinearOperator, d: np.ndarray) -> so.LinearOperator:
-    """K diag(d) Kᴴ for d >= 0, with the claim that it is positive semi-definite."""
-    return so.declare(K @ so.Diagonal(d) @ K.H, so.PSD)
-
-
-def draws(
-    mean: np.ndarray, K: so.LinearOperator, d: np.ndarray, n_samples: int, rng: Any
-) -> np.ndarray:
-    """Samples of N(mean, K diag(d) Kᴴ), shape (n_samples, N)."""
-    rng = np.random.default_rng(rng)
-    z = rng.standard_normal((d.size, n_samples))
-    if np.iscomplexobj(mean):  # circular, of unit variance
-        z = np.sqrt(0.5) * (z + 1j * rng.standard_normal(z.shape))
-    return mean + (K @ (np.sqrt(d)[:, None] * z)).T
+        return self._factored.sample(n_samples, rng)
 
 
 def _checked_variances(variances: Sequence[Any], sizes: Sequence[int]) -> list[np.ndarray]:

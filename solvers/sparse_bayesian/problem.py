@@ -12,8 +12,10 @@ from structops.solvers.sparse_bayesian.arguments import power_of
 from structops.solvers.sparse_bayesian.posterior import TensorPosterior
 from structops.solvers.sparse_bayesian.tensors import balanced
 
-#: The least noise that is learned, relative to the mean square of the data.
-_NOISE_FLOOR = float(np.finfo(np.float64).eps)
+#: Variances of the noise relative to the mean square of the data: the least that is learned, and
+#: where learning without annealing starts.
+NOISE_FLOOR = float(np.finfo(np.float64).eps)
+START_NOISE = 0.1
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Problem:
             [0.0] * len(factors) if couplings is None else [b or 0.0 for b in couplings]
         )
         self.power = power_of(Y)
-        self.penalty = _penalty(false_indices / sum(self.sizes), np.iscomplexobj(Y))
+        self.penalty = index_penalty(false_indices / sum(self.sizes), np.iscomplexobj(Y))
 
     @property
     def learns_noise(self) -> bool:
@@ -73,7 +75,7 @@ class Problem:
     @property
     def least_noise(self) -> float:
         """The known noise, or the least that is learned."""
-        return _NOISE_FLOOR * self.power if self.noise is None else self.noise
+        return NOISE_FLOOR * self.power if self.noise is None else self.noise
 
     def flat_start(self, noise: float) -> State:
         """Equal variances that explain the power of the data."""
@@ -107,7 +109,7 @@ class Problem:
         return cost + self.penalty * count
 
 
-def _penalty(chance: float, is_complex: bool) -> float:
+def index_penalty(chance: float, is_complex: bool) -> float:
     """The drop of J that an index of pure noise exceeds with a probability of ``chance``.
 
     Twice the drop of the negative log evidence by one variance that can only be positive is

@@ -111,18 +111,18 @@ def index_gains(
     -------
     pair of ndarray, shape (n_k,)
     """
+    active, g = state.active[k], state.variances[k][:, None]
     factors = problem.restricted(state.active)
     factors[k] = problem.factors[k]
-    q, s = (slices(score, k) for score in posterior.scores(factors))
-    others = [g for j, g in enumerate(state.variances) if j != k]
+    others = [v for j, v in enumerate(state.variances) if j != k]
     weights = outer(others).ravel() if others else np.ones(1)
-    q, s = q * weights, s * weights
-    active, g = state.active[k], state.variances[k][:, None]
-    # C without the slice: C_-⁻¹ = C⁻¹ + C⁻¹h hᴴC⁻¹ g/(1 - g s), column by column
-    left = np.maximum(1.0 - g * s[active], np.finfo(np.float64).eps)
-    s[active] /= left
-    q[active] /= left * left
+    q, s = (slices(score, k) * weights for score in posterior.scores(factors))
+    # an active column without itself in C: s g/(1 - s g) and |q|² g/(1 - s g)²
+    left = slices(posterior.shrinkage, k)
+    s[active] = slices(posterior.determined, k) / (g * left)
+    q[active] = slices(squared(posterior.whitened), k) / (g * left * left)
 
+    s = np.maximum(s, 0.0)
     variances = np.zeros(s.shape[0])
     gains = np.full(s.shape[0], -np.inf)
     for t in _TRIAL_SCALES * g.max():
