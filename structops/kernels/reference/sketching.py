@@ -236,8 +236,8 @@ def cosine_transform(X):
     if n == 0:
         return X
     reordered = xp.concat([X[::2, :], xp.flip(X[1::2, :], axis=0)], axis=0)
-    spectrum = xp.fft.fft(reordered, axis=0)
     phase, scale = _cosine_phases(X)
+    spectrum = xp.fft.fft(astype(reordered, numpy_dtype(phase)), axis=0)
     return scale * xp.real(phase * spectrum)
 
 
