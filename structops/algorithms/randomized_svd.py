@@ -134,10 +134,10 @@ def krylov_iteration(op: Any, rank: int, width: int, iterations: int, key: int) 
     xp = array_namespace(Q)
     images = [adjoint @ Q]
     for _ in range(iterations):
-        room = op.shape[1] - Q.shape[1]
-        if not room:
+        fresh = min(width, op.shape[1] - Q.shape[1])
+        if not fresh:
             break  # the space is exhausted
-        Y = op @ orthonormal_basis(images[-1], rounds=1)[:, :room]
+        Y = op @ orthonormal_basis(images[-1], rounds=1)[:, :fresh]
         block = orthonormal_complement(Y, Q)
         Q = xp.concat([Q, block], axis=1)
         images.append(adjoint @ block)

@@ -57,8 +57,8 @@ def column_pivots_to_tolerance(
         rows = rank + max(oversampling, 1)
         S = np.concatenate([S, row_sketch(op, key, S.shape[0], rows)])
         factored = pivoted_qr(S)
-        squares = np.sum(np.abs(factored.R) ** 2, axis=1, dtype=np.float64)
-        left: np.ndarray = np.append(np.cumsum(squares[::-1])[::-1], 0.0)[: rank + 1]
+        squares = np.linalg.norm(factored.R.astype(np.complex128), axis=1) ** 2
+        left = np.append(np.cumsum(squares[::-1])[::-1], 0.0)[: rank + 1]
         met = left / (rows - np.arange(left.size)) <= rtol**2 * squares.sum() / rows
         if met.any() or rank == smaller:
             rank = max(int(np.argmax(met)), 1) if met.any() else rank

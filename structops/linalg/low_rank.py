@@ -292,7 +292,7 @@ def _blocks_of_rows(A: Any) -> Iterator[Any]:
         yield op
         return
     for start in range(0, max(op.shape[0], 1), _ROWS):
-        yield op._matrix[start : start + _ROWS, :]
+        yield op._matrix[start : min(start + _ROWS, op.shape[0]), :]
 
 
 def approximation_error(

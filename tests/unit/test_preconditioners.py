@@ -1,4 +1,4 @@
-"""Jacobi, Kronecker and pivoted-Cholesky preconditioners against their definitions."""
+"""Jacobi, Kronecker and low-rank preconditioners against their definitions."""
 
 import numpy as np
 import pytest
@@ -107,3 +107,81 @@ def test_pivoted_cholesky_errors():
     indefinite = so.Dense(np.diag([2.0, 1.0, -1.0])) + so.Identity(3)
     with pytest.raises(NotPositiveDefiniteError, match="-1"):
         so.preconditioners.pivoted_cholesky(indefinite)
+
+
+# ---------------------------------------------------------------------- random low rank
+
+RANDOM = {"nystrom": so.preconditioners.nystrom, "rpcholesky": so.preconditioners.rpcholesky}
+
+
+@pytest.mark.parametrize("name", RANDOM)
+@pytest.mark.parametrize("complex_", [False, True])
+def test_random_preconditioners_are_the_inverse_at_sufficient_rank(name, complex_):
+    K = covariance(50, 0.3, complex_)
+    A = 2.0 * so.Dense(K) + 1e-3 * so.Identity(50)
+    M = RANDOM[name](A, rank=40, rng=0)
+    assert M.properties & so.POSITIVE_DEFINITE
+    assert_close(M.to_dense(), np.linalg.inv(2 * K + 1e-3 * np.eye(50)), "M", 1e-6)
+    again = RANDOM[name](A, rank=40, rng=0)
+    np.testing.assert_array_equal(M @ np.ones(50), again @ np.ones(50))
+
+
+def test_nystrom_takes_the_last_eigenvalue_for_the_rest():
+    """Frangella et al. 2023, Section 5: U ((λ_k + c) / (Λ + c)) Uᵀ + I - U Uᵀ, over λ_k + c."""
+    K, c = covariance(60, 0.1), 1e-2
+    near = so.nystrom(K, 8, oversampling=0, rng=5)
+    M = so.preconditioners.nystrom(so.Dense(K) + c * so.Identity(60), rank=8, rng=5)
+    U, s = near.U, near.s
+    assert s[-1] > 1e-3
+    expected = (U * ((s[-1] + c) / (s + c))) @ U.T + np.eye(60) - U @ U.T
+    assert_close(M.to_dense(), expected / (s[-1] + c), "M", 1e-10)
+
+
+def test_rpcholesky_inverts_its_approximation():
+    K, c = covariance(60, 0.1), 1e-2
+    near = so.rpcholesky(K, 8, rng=5).to_dense()
+    M = so.preconditioners.rpcholesky(so.Dense(K) + c * so.Identity(60), rank=8, rng=5)
+    assert_close(M.to_dense(), np.linalg.inv(near + c * np.eye(60)), "M", 1e-10)
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_random_preconditioners_save_iterations(name):
+    x = np.random.default_rng(0).random((400, 2))
+    K = np.exp(-np.sum((x[:, None] - x[None]) ** 2, axis=2) / 0.08)
+    A = so.declare(so.Dense(K), so.PSD) + 1e-4 * so.Identity(400)
+    b = np.random.default_rng(1).standard_normal(400)
+    plain = so.linear_solve(A, b, so.CG(rtol=1e-8, maxiter=2000)).diagnostics
+    M = RANDOM[name](A, rank=100, rng=0)
+    helped = so.linear_solve(A, b, so.CG(rtol=1e-8, preconditioner=M)).diagnostics
+    assert helped.converged and helped.iterations < 30 < 400 < plain.iterations
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("rank", "nystrom", "rpcholesky"), [(100, 687, 590), (200, 80, 67), (400, 5, 4)]
+)
+def test_iterations_are_those_of_the_literature(rank, nystrom, rpcholesky):
+    """2000 points of the unit square, Gaussian kernel of length 0.1, c = 1e-4, to 1e-8."""
+    x = np.random.default_rng(0).random((2000, 2))
+    K = np.exp(-np.sum((x[:, None] - x[None]) ** 2, axis=2) / 0.02)
+    A = so.declare(so.Dense(K), so.PSD) + 1e-4 * so.Identity(2000)
+    b = np.random.default_rng(1).standard_normal(2000)
+    for name, expected in (("nystrom", nystrom), ("rpcholesky", rpcholesky)):
+        M = RANDOM[name](A, rank=rank, rng=0)
+        found = so.linear_solve(A, b, so.CG(rtol=1e-8, maxiter=3000, preconditioner=M)).diagnostics
+        assert found.converged and found.iterations <= 1.15 * expected + 1
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_random_preconditioners_refuse(name):
+    with pytest.raises(PropertyError, match=rf"{name} needs an operator of the form a K \+ c I"):
+        RANDOM[name](so.Dense(np.eye(3)))
+    with pytest.raises(PropertyError, match="must be positive"):
+        RANDOM[name](so.Dense(np.eye(3)) - so.Identity(3))
+    with pytest.raises(NotPositiveDefiniteError, match="not positive semidefinite"):
+        RANDOM[name](so.Dense(np.diag([2.0, 1.0, -1.0])) + so.Identity(3), rng=0)
+    ones = so.Dense(np.ones((3, 3)))  # of less rank than asked for
+    M = RANDOM[name](ones + so.Identity(3), rank=100, rng=0)
+    assert_close(M.to_dense(), np.linalg.inv(np.ones((3, 3)) + np.eye(3)), "M", 1e-10)
+    zero = RANDOM[name](so.Dense(np.zeros((3, 3))) + 2.0 * so.Identity(3), rng=0)
+    assert_close(zero.to_dense(), np.eye(3) / 2, "M", 1e-14)
