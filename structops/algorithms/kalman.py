@@ -3,7 +3,7 @@
 Models are those of `structops.covariances.state_space` (anything with ``discretize``,
 ``pull_back``, ``prior``, ``prior_gradient``, ``sources`` and ``observation``). Series are worked
 through in chunks whose discretisation stays in the cache; the gradient keeps the state between
-chunks only and runs each of them twice. Sums of many processes with noise take the road of
+chunks only and runs each of them twice. Most sums of processes with noise take the road of
 `structops.algorithms.quasiseparable`.
 
 Several outputs at a time are rows of an ``observation`` matrix H (p, d): y_k = H x_k + e_k with

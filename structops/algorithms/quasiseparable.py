@@ -1,4 +1,4 @@
-"""Sums of many processes in time: likelihood, gradient and factor in O(n d²).
+"""Sums of processes in time: likelihood, gradient and factor in O(n d²).
 
 K + R of B independent processes with d components in all is factorised by its generators, as
 `structops.kernels.cpu.quasiseparable` describes: no noise covariances are needed, and loops run

@@ -14,9 +14,14 @@ from structops.operators.block_tridiagonal import BlockTridiagonal
 from structops.properties import POSITIVE_DEFINITE, PSD
 from structops.validation import as_array, data_is_trusted
 
-# Models of few components, or of few processes, are best worked on as they are.
-_FEW_COMPONENTS = 8
-_FEWEST_PROCESSES = 4
+# Up to this many components the compiled kernels unroll their loops.
+_UNROLLED = 4
+# How much more work than without a layout of its own a sum of processes may take in one, since
+# that runs in vector registers: measured where both take the same time, for processes of at most
+# four components; for larger ones; and for sums of at most four in all, whose loops are unrolled.
+_MORE_WORK = 1.75
+_MORE_WORK_OF_LARGE_PROCESSES = 0.25
+_MORE_WORK_OF_SMALL_MODELS = 0.58
 # Steps looked at before all of them are searched for equal ones.
 _SAMPLE = 32
 
@@ -117,11 +122,16 @@ class Stack:
 
     @classmethod
     def of(cls, model: Any) -> Stack | None:
-        """The layout, or None for models of few components or too different processes."""
+        """The layout, or None where the model is worked on faster as it is."""
         sizes = [term.size for term in model.terms]
-        if model.size <= _FEW_COMPONENTS or len(sizes) < _FEWEST_PROCESSES:
-            return None
-        return cls(model) if max(sizes) * len(sizes) <= 2 * model.size else None
+        b, B, d = max(sizes), len(sizes), model.size
+        limit = _MORE_WORK
+        if b > _UNROLLED:
+            limit = _MORE_WORK_OF_LARGE_PROCESSES
+        elif d <= _UNROLLED:
+            limit = _MORE_WORK_OF_SMALL_MODELS
+        # a step takes (b B)² b multiplications in this layout, and d³ without it
+        return cls(model) if (b * B) ** 2 * b <= limit * d**3 else None
 
     def spread(self, x: np.ndarray) -> np.ndarray:
         """States (..., d) in this layout: (..., b, B)."""
@@ -181,10 +191,10 @@ class StateSpaceCovariance(LinearOperator):
     -----
     Where the model is an approximation (`Periodic` to 1e-12, `RBF` to 4e-3 of the variance), the
     matrix is that of the model. Memory is n d² numbers, a product costs about 4 n d²
-    multiplications a column; for sums of four or more terms with more than 8 components in all,
-    d² is the sum of the squares of their components. With noise added, ``factorize``, ``solve``
-    and ``logdet`` run a Kalman filter, O(n d³), or O(n d²) for such sums, ``diagonal`` of the
-    inverse a smoother. The operator lives in NumPy.
+    multiplications a column; for most sums d² is the sum of the squares of their terms'
+    components. With noise added, ``factorize``, ``solve`` and ``logdet`` run a Kalman filter,
+    O(n d³), or O(n d²) for such sums where each noise variance is at least 1e-4 of the
+    process's, ``diagonal`` of the inverse a smoother. The operator lives in NumPy.
 
     References
     ----------

@@ -108,16 +108,30 @@ def test_little_noise_is_left_to_the_filter():
     assert quasiseparable.stack_for(model, t, y, little) is not None
 
 
-def test_models_of_few_terms_keep_their_road():
-    assert Stack.of(Matern52(1.0).state_space()) is None
-    assert Stack.of((Matern52(1.0) * Matern52(2.0) * Matern12(1.0)).state_space()) is None
-    assert Stack.of((Matern52(1.0) + Cosine(1.0)).state_space()) is None
-    # one process of many components among small ones would be filled up with zeros
-    large = Matern52(1.0) * Matern52(2.0)
-    assert (
-        Stack.of((large + sum((Matern12(float(k)) for k in range(2, 8)), Matern12())).state_space())
-        is None
-    )
+PROCESSES = {
+    1: Matern12,
+    2: Matern32,
+    3: Matern52,
+    4: lambda scale: Matern32(scale) * Cosine(1.0),
+    6: lambda scale: Matern32(scale) * Matern52(2.0),
+}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([2], False), ([6], False), ([2, 1], False), ([3, 1], False),
+        ([1, 1], True), ([2, 2], True), ([1, 1, 1, 1], True),
+        ([3, 2], True), ([2, 2, 1], True), ([4, 3], True), ([2, 2, 2, 2], True),
+        ([4, 1], False), ([3, 1, 1], False),  # mostly filled up with zeros
+        ([6, 2], False), ([6, 6], False), ([6, 2, 2, 2], False), ([6, 6, 6, 6], True),
+    ],
+)  # fmt: skip
+def test_sums_that_are_worked_on_by_processes(sizes, expected):
+    terms = [PROCESSES[size](1.0 + k) for k, size in enumerate(sizes)]
+    model = sum(terms[1:], terms[0]).state_space()
+    assert [term.size for term in model.terms] == sizes
+    assert (Stack.of(model) is not None) == expected
 
 
 def test_a_step_without_variance_is_reported():
