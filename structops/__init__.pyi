@@ -27,6 +27,7 @@ from .algorithms.lanczos import Lanczos as Lanczos
 from .algorithms.least_squares import LSMR as LSMR
 from .algorithms.minres import MINRES as MINRES
 from .algorithms.single_pass import SinglePassSVD as SinglePassSVD
+from .algorithms.sketched_least_squares import SketchedLeastSquares as SketchedLeastSquares
 from .algorithms.spectral_density import SpectralDensity as SpectralDensity
 from .algorithms.stochastic import SLQ as SLQ
 from .algorithms.stochastic import Hutchinson as Hutchinson
