@@ -154,9 +154,11 @@ def test_any_preconditioner_with_a_square_root_is_a_control_variate():
     A = with_spectrum(np.geomspace(0.5, 2, 30)) * (scale * scale[:, None])
     M = so.preconditioners.jacobi(A)
     M = so.declare(M, so.POSITIVE_DEFINITE)
-    plain = logdet_estimate(A, so.SLQ(steps=30), rng=0)
-    helped = logdet_estimate(A, so.SLQ(steps=30), preconditioner=M, rng=0)
-    assert helped.standard_error < 0.5 * plain.standard_error
+    plain = logdet_estimate(A, so.SLQ(steps=8), rng=0)
+    helped = logdet_estimate(A, so.SLQ(steps=8), preconditioner=M, rng=0)
+    # a condition number of 4 instead of 4e4: few steps suffice
+    assert helped.diagnostics.residual_norm < 1e-2 * plain.diagnostics.residual_norm
+    assert helped.diagnostics.converged
     assert abs(helped.value - np.linalg.slogdet(A)[1]) < 4 * helped.standard_error
     exact = logdet_estimate(np.diag(np.diag(A)), preconditioner=M, rng=0)
     assert exact.value == pytest.approx(np.sum(np.log(np.diag(A))))
