@@ -37,7 +37,7 @@ def test_dense_blocks_agree(key, rows, columns):
         signs = [v.sketch_block(key, "rademacher", rows, columns, dtype) for v in (reference, cpu)]
         assert signs[1].dtype == dtype and (signs[0] == signs[1]).all()
         normal = [v.sketch_block(key, "normal", rows, columns, dtype) for v in (reference, cpu)]
-        assert_agree(normal[1], normal[0], dtype, 0.2)
+        assert_agree(normal[1], normal[0], dtype, 1)
 
 
 @VERSIONS
