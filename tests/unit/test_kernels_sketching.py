@@ -1,7 +1,9 @@
 """Compiled kernels of sketches against the reference, and against definitions."""
 
+import itertools
 import os
 
+import mpmath
 import numpy as np
 import pytest
 import scipy.fft
@@ -162,3 +164,20 @@ def test_sums_do_not_depend_on_the_number_of_threads(monkeypatch):
     for one, other in zip(*answers, strict=True):
         assert (one == other).all()
     assert_agree(answers[0][0], reference.signed_sum(codes, X, 8), np.float64, 100)
+
+
+def test_normal_numbers_at_the_ends_of_the_words():
+    """Box-Muller in 40 digits; the relative error of the radius counts where u is next to 1."""
+    ends = [0, 1, 2**29 - 1, 2**29, 2**30, 2**31, 0xB504F333, 0xB504F334, 2**32 - 2, 2**32 - 1]
+    a, b = (np.array(x, np.uint64) for x in zip(*itertools.product(ends, ends), strict=True))
+    values = np.empty(4 * a.size)
+    cpu._normal_pairs(a, b, values, 2, a.size)
+    with mpmath.workdps(40):
+        for i, (first, second) in enumerate(zip(a.tolist(), b.tolist(), strict=True)):
+            radius = mpmath.sqrt(-2 * mpmath.log((first + mpmath.mpf("0.5")) / 2**32))
+            turn = 2 * mpmath.pi * second / 2**32
+            for found, exact in (
+                (values[4 * i + 2], radius * mpmath.cos(turn)),
+                (values[4 * i + 3], radius * mpmath.sin(turn)),
+            ):
+                assert abs(mpmath.mpf(found) - exact) < 4 * np.finfo(float).eps * radius
