@@ -20,6 +20,7 @@ def main() -> None:
     parser.add_argument("name", choices=names)
     parser.add_argument("--quick", action="store_true", help="few small problems, short turns")
     parser.add_argument("--threads", type=int, nargs="+", help="numbers of threads to run with")
+    parser.add_argument("--table", default="", metavar="WORD", help="tables with it in the heading")
     parser.add_argument("--seconds", type=float, help="time for each contestant of each problem")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the page for docs")
@@ -30,12 +31,15 @@ def main() -> None:
     seconds = options.seconds or (0.2 if options.quick else 2.0)
     rows = []
     for problem in module.problems(options.quick):
+        if options.table not in problem.table:
+            continue
         for number in threads:
             rows.append(harness.measure(problem, number, seconds))
             print(harness.table(rows[-1:]).splitlines()[-1], flush=True)
     rows.sort(key=lambda row: row.threads)  # stable: within a number of threads as they came
 
     command = f"python -m benchmarks {options.name}" + (" --quick" if options.quick else "")
+    command += f" --table {options.table}" if options.table else ""
     page = harness.report(module.TITLE, getattr(module, "NOTES", ""), command, rows)
     print("\n" + page)
     if options.markdown:

@@ -67,7 +67,8 @@ class FastMarginal:
         dtype = self._b.dtype
         self.active: list[int] = []
         self.columns = np.zeros((y.size, 0), dtype=dtype)  # H_A
-        self._F = np.zeros((operator.shape[1], 0), dtype=dtype)  # HᴴH_A
+        self._F: np.ndarray = np.zeros((operator.shape[1], 0), dtype=dtype)  # HᴴH_A
+        self._T: np.ndarray = self._F
         self.variances = np.zeros(operator.shape[1])
         self.costs: list[float] = []
         self._refresh()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -237,13 +238,13 @@ def _split(Y: np.ndarray, U: Sequence[np.ndarray]) -> tuple[np.ndarray, float]:
 
     The energy is summed from what is left, since the difference of two energies would lose it.
     """
-    X, outside = Y, 0.0
+    X, shape, outside = Y, Y.shape, 0.0
     for Q in U:
-        rows = X.reshape(Q.shape[0], -1).T
-        X = rows @ Q.conj()
+        rows = X.reshape(shape[0], prod(shape[1:])).T
+        X, shape = rows @ Q.conj(), (*shape[1:], Q.shape[1])
         if Q.shape[0] > Q.shape[1]:
             outside += float(np.sum(squared(rows - X @ Q.T)))
-    return X.reshape([Q.shape[1] for Q in U]), outside
+    return X.reshape(shape), outside
 
 
 def _padded(values: np.ndarray, size: int) -> np.ndarray:

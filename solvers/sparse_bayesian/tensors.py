@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
+from math import prod
 
 import numpy as np
 
@@ -24,9 +25,11 @@ def along_axes(X: np.ndarray, matrices: Vectors) -> np.ndarray:
     """
     # Each product takes the first axis away and appends the new one last, so that d products
     # bring the axes back into order and BLAS does every transposition.
+    shape = X.shape
     for A in matrices:
-        X = X.reshape(A.shape[1], -1).T @ A.T
-    return X.reshape([A.shape[0] for A in matrices])
+        X = X.reshape(shape[0], prod(shape[1:])).T @ A.T  # -1 would fail for empty arrays
+        shape = (*shape[1:], A.shape[0])
+    return X.reshape(shape)
 
 
 def outer(vectors: Vectors) -> np.ndarray:
@@ -55,6 +58,8 @@ def squared(X: np.ndarray) -> np.ndarray:
 
 def embedded(X: np.ndarray, active: Vectors, shape: Sequence[int]) -> np.ndarray:
     """X, on the indices ``active[k]`` of axis k, in zeros of the full shape."""
+    if X.shape == tuple(shape):
+        return X
     full = np.zeros(shape, dtype=X.dtype)
     full[np.ix_(*active)] = X
     return full
@@ -69,7 +74,16 @@ def balanced(variances: Vectors) -> list[np.ndarray]:
 
 
 def relative_change(new: Vectors, old: Vectors) -> float:
-    """‖⊗ new - ⊗ old‖ / ‖⊗ old‖ from the factors alone."""
-    ratio = np.prod([(a @ a) / (b @ b) for a, b in zip(new, old, strict=True)])
-    cross = np.prod([(a @ b) / (b @ b) for a, b in zip(new, old, strict=True)])
-    return float(np.sqrt(max(ratio + 1.0 - 2.0 * cross, 0.0)))
+    """‖⊗ new - ⊗ old‖ / ‖⊗ old‖ for positive factors, from the factors alone.
+
+    With ρ the ratio of the norms and θ the angle it is ((ρ - 1)² + 2 ρ (1 - cos θ))^½. Both ρ - 1
+    and 1 - cos θ, where cos θ is a product over the factors, keep their digits when small.
+    """
+    log_ratio = log_cosine = 0.0
+    for a, b in zip(new, old, strict=True):
+        norm_a, norm_b = np.linalg.norm(a), np.linalg.norm(b)
+        log_ratio += np.log(norm_a / norm_b)
+        gap = 0.5 * np.sum((a / norm_a - b / norm_b) ** 2)  # 1 - cosine
+        log_cosine += np.log1p(-min(gap, 1.0 - np.finfo(np.float64).eps))
+    square = np.expm1(log_ratio) ** 2 - 2.0 * np.exp(log_ratio) * np.expm1(log_cosine)
+    return float(np.sqrt(square))
