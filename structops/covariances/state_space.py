@@ -63,9 +63,11 @@ def state_space_model(covariance: Covariance) -> StateSpaceModel:
     Parameters
     ----------
     covariance : Covariance
-        `Matern12`, `Matern32`, `Matern52`, `Cosine`, `Constant` and `Linear` exactly, `Periodic`
-        by its Fourier series to 1e-12 of the variance, `RBF` by a rational spectrum of order 6
-        (error 4e-3 of the variance), and sums, products and powers of these.
+        `Matern12`, `Matern32`, `Matern52`, `Matern72`, `Cosine`, `DampedOscillator`, `Celerite`,
+        `ModalCovariance`, `Constant`, `Linear`, `Wiener` and `IntegratedWiener` exactly,
+        `Periodic` by its Fourier series to 1e-12 of the variance, `RBF` by a rational spectrum of
+        order 6 (error 3e-3 of the variance), and sums, products and powers of these (products of
+        stationary ones).
 
     Returns
     -------
@@ -85,10 +87,11 @@ def state_space_model(covariance: Covariance) -> StateSpaceModel:
         model = convert(covariance)
         model.names = covariance.param_names
         return model
-    known = ", ".join(cls.__name__ for cls in _CONVERSIONS)
     raise ValueError(
-        f"{type(covariance).__name__} has no state-space model; those with one are {known}, "
-        "their sums and products. White noise is given to solvers as noise"
+        f"{type(covariance).__name__} has no state-space model; those with one are Matern12, "
+        "Matern32, Matern52, Matern72, RBF (approximately), Periodic, Cosine, DampedOscillator, "
+        "Celerite, ModalCovariance, Constant, Linear, Wiener, IntegratedWiener, and their sums and "
+        "products. White noise is given to solvers as noise"
     )
 
 

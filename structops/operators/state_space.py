@@ -189,7 +189,7 @@ class StateSpaceCovariance(LinearOperator):
 
     Notes
     -----
-    Where the model is an approximation (`Periodic` to 1e-12, `RBF` to 4e-3 of the variance), the
+    Where the model is an approximation (`Periodic` to 1e-12, `RBF` to 3e-3 of the variance), the
     matrix is that of the model. Memory is n d² numbers, a product costs about 4 n d²
     multiplications a column; for most sums d² is the sum of the squares of their terms'
     components. With noise added, ``factorize``, ``solve`` and ``logdet`` run a Kalman filter,

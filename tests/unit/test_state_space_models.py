@@ -1,9 +1,12 @@
 """State-space models: covariances, exact discretisation, derivatives, new covariances of time."""
 
+import re
+
 import mpmath
 import numpy as np
 import pytest
 
+from structops import covariances
 from structops.covariances import (
     RBF,
     Constant,
@@ -92,6 +95,22 @@ def test_no_time_changes_nothing(covariance):
     A, Q = covariance.state_space().discretize(np.zeros(1))
     np.testing.assert_array_equal(A[0], np.eye(len(A[0])))
     np.testing.assert_array_equal(Q[0], 0)
+
+
+@pytest.mark.parametrize("dt", [1e5, 1e12, 1e155, 1e300])
+@pytest.mark.parametrize("name", ["matern12", "matern32", "matern52", "matern72", "sum"])
+def test_after_a_long_time_all_is_forgotten(name, dt):
+    """Powers of the step must not overflow where its exponential has vanished."""
+    model = EXACT[name].state_space()
+    A, Q = model.discretize(np.array([dt]))
+    assert not np.any(A)
+    np.testing.assert_allclose(Q[0], model.covariance, rtol=0, atol=1e-14)
+    assert model.lag(dt) == 0
+    if isinstance(model, MaternModel):
+        data = np.array([dt]), model.rate, model.variance, *model._tables[3:]
+        A, Q = kernel("matern_discretize", "torch")(*data)
+        assert not np.any(A)
+        np.testing.assert_allclose(Q[0], model.covariance, rtol=0, atol=1e-14)
 
 
 @parametrize_all
@@ -212,8 +231,12 @@ def test_random_walks_start_at_their_origin(covariance):
 
 
 def test_models_refuse_what_they_cannot_represent():
-    with pytest.raises(ValueError, match="no state-space model"):
+    with pytest.raises(ValueError, match="no state-space model; those with one are") as caught:
         RationalQuadratic().state_space()
+    listed = re.findall(r"[A-Z]\w+", str(caught.value).partition("those with one are")[2])
+    assert {"Matern72", "Celerite", "ModalCovariance", "IntegratedWiener"} <= set(listed)
+    for name in set(listed) - {"White"}:
+        assert getattr(covariances, name)().state_space().size > 0
     with pytest.raises(ValueError, match="2 length scales"):
         Matern32((1.0, 2.0)).state_space()
     with pytest.raises(ValueError, match="only if both are stationary"):

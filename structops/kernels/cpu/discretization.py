@@ -30,6 +30,8 @@ def _unrolled(d):
 _SHORT = 0.25
 _SHORT_TERMS = 12
 _INVERSES = 1.0 / np.maximum(1.0, np.arange(64.0))
+# exp(-x) is zero beyond this x, and its products with powers of x are to be so too.
+_FORGOTTEN = 1000.0
 
 
 def matern_discretize(dt, rate, variance, decay, growth):
@@ -68,7 +70,7 @@ def _matern_discretize(size):
         gamma = np.empty(top + 1)
         powers = np.empty(top + 1)  # exp(-x) x^m / m!
         for k in range(dt.shape[0]):
-            tau = rate * dt[k]
+            tau = min(rate * dt[k], _FORGOTTEN)
             fade = np.exp(-tau)
             for i in range(d):
                 for j in range(d):
@@ -106,7 +108,7 @@ def _matern_discretize(size):
 def _matern_discretize_two(dt, rate, variance, inverses, A, Q):
     """The same for smoothness 3/2, written out."""
     for k in range(dt.shape[0]):
-        tau = rate * dt[k]
+        tau = min(rate * dt[k], _FORGOTTEN)
         fade = np.exp(-tau)
         A[k, 0, 0] = fade + fade * tau
         A[k, 0, 1] = fade * tau

@@ -28,7 +28,8 @@ def matern_discretize(dt: Any, rate: float, variance: float, decay: Any, growth:
     """Transitions exp(F dt) and exact noise covariances of a Matérn process."""
     xp = ns.array_namespace(dt)
     d = decay.shape[0]
-    tau = rate * dt
+    # beyond this, exp(-tau) is zero, and its products with powers of tau are to be so too
+    tau = xp.clip(rate * dt, max=1000.0)
     fade = xp.exp(-tau)
     A = sum(decay[None, :, :, m] * (fade * tau**m)[:, None, None] for m in range(d))
     x = 2 * tau
