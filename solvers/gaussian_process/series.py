@@ -28,7 +28,7 @@ class TimeReader:
         is_date = times.dtype.kind == "M" and times.size > 0
         # the minimum of an array with a missing date is missing: `read` refuses it by position
         self._origin = np.min(times) if is_date else None
-        self._unit = np.timedelta64(1, time_unit)
+        self._unit = _unit(time_unit)
 
     def read(self, times: Any) -> np.ndarray:
         """Times as float64 numbers, shape (n,), in the order given.
@@ -50,7 +50,8 @@ class TimeReader:
             )
         if times.dtype.kind not in "fiubM":
             raise TypeError(
-                f"times must be real numbers or dates (datetime64), found dtype {times.dtype}"
+                f"times must be real numbers or dates (datetime64), found dtype {times.dtype}; "
+                "numpy.array(dates, dtype='datetime64[us]') converts dates without a time zone"
             )
         if (times.dtype.kind == "M") != (self._origin is not None):
             raise TypeError(
@@ -68,6 +69,18 @@ class TimeReader:
         times = np.ascontiguousarray(times, dtype=np.float64)
         check_finite(times, "times")
         return times
+
+
+def _unit(name: str) -> np.timedelta64:
+    try:
+        unit = np.timedelta64(1, name)
+        unit / np.timedelta64(1, "s")
+    except TypeError:
+        raise ValueError(
+            f"time_unit must be a unit of fixed length as NumPy writes it, such as 'W', 'D', 'h' "
+            f"or 's', found {name!r}"
+        ) from None
+    return unit
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +132,7 @@ def read_series(times: np.ndarray, y: Any, noise_scale: Any, mean: MeanFunction)
     times : ndarray, shape (n,)
         In any order.
     y : array_like, shape (n,) or (n, q)
-        NaN marks a missing value.
+        NaN, or the mask of a masked array, marks a missing value.
     noise_scale : array_like, shape (n,) or that of y, or None
         Positive where a value is present.
     mean : MeanFunction
@@ -130,6 +143,8 @@ def read_series(times: np.ndarray, y: Any, noise_scale: Any, mean: MeanFunction)
         For shapes that do not fit, infinite values, an output without any value, or noise that
         is not positive.
     """
+    if isinstance(y, np.ma.MaskedArray):  # NumPy would hand over what is behind the mask
+        y = y.astype(np.float64).filled(np.nan)
     values = np.asarray(y)
     if values.dtype.kind not in "fiub":
         raise TypeError(f"values must be real numbers, found dtype {values.dtype}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import numpy as np
 import pytest
 from sklearn.base import clone
@@ -20,7 +22,7 @@ from structops.covariances import (
 )
 from structops.covariances.temporal import DampedOscillator, IntegratedWiener, Wiener
 from structops.exceptions import NotPositiveDefiniteError, ShapeMismatchError
-from structops.solvers import StateSpaceGP
+from structops.solvers import StateSpaceGLM, StateSpaceGP
 
 COVARIANCES = {
     "matern12": Matern12(0.7, 1.3),
@@ -340,6 +342,20 @@ def test_dates():
         unfitted("matern32").fit(late, y)
 
 
+def test_a_mask_marks_missing_values():
+    t, y, _ = irregular()
+    hidden = np.ma.masked_invalid(y)
+    hidden.data[np.isnan(y)] = 1e6
+    masked, marked = unfitted("matern32").fit(t, hidden), unfitted("matern32").fit(t, y)
+    np.testing.assert_array_equal(masked.predict(), marked.predict())
+    counts = np.ma.masked_array(np.arange(5), [False, True, False, False, False])
+    glm = StateSpaceGLM(Matern32(), "poisson", optimizer=None).fit(np.arange(5.0), counts)
+    expected = StateSpaceGLM(Matern32(), "poisson", optimizer=None).fit(
+        np.arange(5.0), [0, np.nan, 2, 3, 4]
+    )
+    np.testing.assert_array_equal(glm.predict(), expected.predict())
+
+
 def test_a_column_of_times_is_a_table_of_one_feature():
     t, y, _ = irregular()
     gp, flat = unfitted("matern32").fit(t[:, None], y), unfitted("matern32").fit(t, y)
@@ -374,6 +390,9 @@ def test_features_of_the_mean():
         ({"t": np.empty(0)}, ShapeMismatchError, "n >= 1"),
         ({"t": [0.0, np.nan, 1.0, 2.0]}, ValueError, r"times must be finite, but entry \[1\]"),
         ({"t": ["a", "b", "c", "d"]}, TypeError, "real numbers or dates"),
+        ({"t": [date(2024, 1, k) for k in range(1, 5)]}, TypeError, "converts dates"),
+        ({"time_unit": "M"}, ValueError, "unit of fixed length"),
+        ({"time_unit": "x"}, ValueError, "unit of fixed length"),
         ({"y": np.ones(3)}, ShapeMismatchError, r"\(4,\) or \(4, q\)"),
         ({"y": [0.0, np.inf, 1.0, 2.0]}, ValueError, "time 1 of output 0 is inf"),
         ({"y": np.full(4, np.nan)}, ValueError, "no observation"),
