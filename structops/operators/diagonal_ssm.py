@@ -17,7 +17,7 @@ import numpy as np
 
 from structops import namespace as ns
 from structops import random
-from structops.exceptions import ShapeMismatchError
+from structops.exceptions import NamespaceMismatchError, ShapeMismatchError
 from structops.kernels.reference.diagonal_ssm import scan_tables
 from structops.kernels.registry import kernel
 from structops.operators.base import LinearOperator
@@ -627,12 +627,25 @@ class DiagonalStream:
         ------
         ShapeMismatchError
             u has another number of columns or channels.
+        TypeError
+            u is complex, or (as NamespaceMismatchError) of another library than the model.
         FloatingPointError
             The state is no longer finite, with ``check_finite=True``.
         """
         xp: Any = self.model.namespace
         if not ns.is_array(u):
-            u = xp.asarray(np.asarray(u, dtype=self._dtype), device=self.model.device)
+            u = xp.asarray(np.asarray(u), device=self.model.device)
+        library = ns.library_of(u)
+        if ns.library_module(library) is not xp:
+            raise NamespaceMismatchError(
+                f"the samples live in {library}, the model does not; move one of them with "
+                "to_namespace, nothing is moved silently"
+            )
+        if ns.numpy_dtype(u).kind == "c":
+            raise TypeError(
+                "a stream takes real samples, found complex ones; feed real and imaginary parts "
+                "as two columns, stream(columns=2)"
+            )
         samples = ns.astype(u, self._dtype)
         shape, one = tuple(samples.shape), self._shape_in
         single = shape == one

@@ -356,6 +356,11 @@ def test_streams_take_numbers_and_check_shapes():
         model().stream(4).step(np.ones(3))
     with pytest.raises(ValueError, match="columns must be at least 1"):
         model().stream(0)
+    with pytest.raises(TypeError, match="real samples, found complex"):
+        stream.step(np.array([1.0, 1j]))
+    torch = pytest.importorskip("torch")
+    with pytest.raises(NamespaceMismatchError, match="samples live in torch"):
+        stream.step(torch.ones(3))
 
 
 def test_a_stream_that_is_watched():
