@@ -144,7 +144,7 @@ def read_series(times: np.ndarray, y: Any, noise_scale: Any, mean: MeanFunction)
         is not positive.
     """
     if isinstance(y, np.ma.MaskedArray):  # NumPy would hand over what is behind the mask
-        y = y.astype(np.float64).filled(np.nan)
+        y = np.ma.filled(y.astype(np.float64), np.nan)  # type: ignore[no-untyped-call]
     values = np.asarray(y)
     if values.dtype.kind not in "fiub":
         raise TypeError(f"values must be real numbers, found dtype {values.dtype}")

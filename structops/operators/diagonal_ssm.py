@@ -635,7 +635,7 @@ class DiagonalStream:
         xp: Any = self.model.namespace
         if not ns.is_array(u):
             u = xp.asarray(np.asarray(u), device=self.model.device)
-        library = ns.library_of(u)
+        library = str(ns.library_of(u))
         if ns.library_module(library) is not xp:
             raise NamespaceMismatchError(
                 f"the samples live in {library}, the model does not; move one of them with "
