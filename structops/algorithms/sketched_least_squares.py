@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import scipy.linalg
 
 from structops import namespace as ns
 from structops.algorithms.base import (
@@ -85,7 +86,7 @@ class SketchedLeastSquares(LinearSolver):
     rtol : float, optional
         Backward error at which to stop. When omitted, as far as rounding errors allow; the answer
         then counts as converged at 10 times the machine epsilon for the two stages, and at its
-        power 2/3 for the other methods, which are not backward stable.
+        square root for the other methods, which are not backward stable.
     rcond : float, optional
         Singular values of the sketch up to ``rcond`` times the largest count as zero, and the
         solution has no part in their directions: of least norm where A is rank deficient to
@@ -284,15 +285,42 @@ class SketchedFactorization:
         if self._solver.damp:
             eye = xp.eye(d, dtype=SA.dtype, device=ns.device_of(SA))
             SA = xp.concat([SA, self._solver.damp * eye], axis=0)
-        Q, R = xp.linalg.qr(SA, mode="reduced")
-        U, s, Vh = xp.linalg.svd(R, full_matrices=False)
+        self._R = np.linalg.qr(SA, mode="r") if xp is np else xp.linalg.qr(SA, mode="reduced")[1]
+        U, s, Vh = xp.linalg.svd(self._R, full_matrices=False)
         self.singular_values = s
         host = ns.convert(s, "numpy")
         self.rank = int(np.sum(host > self._cutoff() * host[0])) if d else 0
         s = s[: self.rank]
-        self._left = Q @ U[:, : self.rank]
+        self._SA, self._U = SA, U[:, : self.rank]
         self._N = adjoint_of(Vh[: self.rank, :]) / ns.astype(s, self._dtype)[None, :]
         self._s = s
+
+    def sketched_solution(self, B: Any) -> Any:
+        """argmin ‖S (B − A X)‖ in the directions that count, (d, K); B has the rows of T.
+
+        By the normal equations of the sketch, corrected once: they are orthonormal in the
+        coordinates of N.
+        """
+        SB = B if self._sketch is None else self._sketch @ B
+        # rows of damp I stand below the sketch; their right-hand side is zero
+        top, adjoint = self._SA[: SB.shape[0], :], adjoint_of(self._N)
+        X = self._N @ (adjoint @ (adjoint_of(top) @ SB))
+        gradient = adjoint_of(top) @ (SB - top @ X) - self._solver.damp**2 * X
+        return X + self._N @ (adjoint @ gradient)
+
+    def _gram(self) -> Any:
+        """(A N)ᴴ(A N), with the damping.
+
+        N = R⁻¹ U: with R⁻¹ first, a triangle, the product costs half. The inverse is formed since
+        the result is a preconditioner.
+        """
+        damp2, N = self._solver.damp**2, self._N
+        if self.rank == N.shape[0] and self._products.is_dense:
+            inverse = scipy.linalg.solve_triangular(self._R, np.eye(self.rank, dtype=N.dtype))
+            gram = adjoint_of(self._U) @ self._products.gram(inverse, upper=True) @ self._U
+        else:
+            gram = self._products.gram(N)
+        return gram + damp2 * (adjoint_of(N) @ N) if damp2 else gram
 
     def _cutoff(self) -> float:
         if self._solver.rcond is not None:
@@ -361,11 +389,8 @@ class SketchedFactorization:
     def _by_gram(self, run: _Run, C: Any) -> tuple[Any, int]:
         """Solve G Y = C with the Gram matrix G, formed once."""
         if self._gram_factor is None:
-            gram = self._products.gram(self._N)
-            if self._solver.damp:
-                gram = gram + self._solver.damp**2 * (adjoint_of(self._N) @ self._N)
             try:
-                self._gram_factor = cholesky_lower(gram)
+                self._gram_factor = cholesky_lower(self._gram())
             except NotPositiveDefiniteError:  # the sketch has lost a direction of A
                 return self._by_momentum(run, C)
         L = self._gram_factor
@@ -436,7 +461,7 @@ class SketchedFactorization:
         """Backward error up to which an answer counts as converged."""
         if self._solver.rtol is not None:
             return self._solver.rtol
-        return 10 * self._eps if self._solver.method == "two-stage" else self._eps ** (2 / 3)
+        return 10 * self._eps if self._solver.method == "two-stage" else self._eps**0.5
 
     def _diagnostics(
         self, error: float, steps: int, history: list[float], products: int
@@ -604,13 +629,7 @@ class _Tall(_Run):
     """x itself is the iterate, the gradient Aᴴ(b − A x) − damp² x."""
 
     def start(self) -> None:
-        p = self.problem
-        xp = ns.array_namespace(self.B)
-        SB = self.B if p._sketch is None else p._sketch @ self.B
-        # rows of damp I stand below the sketch; their right-hand side is zero
-        top = p._left[: SB.shape[0], :]
-        self.X = self.N @ (adjoint_of(top) @ SB)
-        self._norms = (xp.zeros(()), xp.zeros(()))
+        self.X = self.problem.sketched_solution(self.B)
 
     def position(self) -> Any:
         return self.X

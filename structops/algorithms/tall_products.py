@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from scipy.linalg import get_blas_funcs
 
 from structops import namespace as ns
 from structops.algorithms.dense_factors import adjoint_of
@@ -72,8 +73,8 @@ class TallProducts:
         """Tᴴ T Z for Z (d, K)."""
         return self.adjoint(self.apply(Z))
 
-    def gram(self, N: Any) -> Any:
-        """(T N)ᴴ (T N) for N (d, r)."""
+    def gram(self, N: Any, upper: bool = False) -> Any:
+        """(T N)ᴴ (T N) for N (d, r), which may be said to be upper triangular."""
         return adjoint_of(N) @ self.normal(N)
 
     def sketched(self, sketch: Any) -> Any:
@@ -135,12 +136,15 @@ class _RowBlocks(TallProducts):
             total += _adjoint_product(block, block @ Z)
         return total
 
-    def gram(self, N: np.ndarray) -> np.ndarray:
+    def gram(self, N: np.ndarray, upper: bool = False) -> np.ndarray:
         self._count(N)
         total = np.zeros((N.shape[1], N.shape[1]), N.dtype)
+        (trmm,) = get_blas_funcs(("trmm",), (N,))
+        N = np.asfortranarray(N)
         for _, block in self._blocks():
-            Q = block @ N
-            total += (Q.conj() if Q.dtype.kind == "c" else Q).T @ Q
+            # BLAS reads the rows of C-ordered blocks as columns: Nᵀ blockᵀ
+            Q = trmm(1.0, N, block.T, trans_a=1).T if upper else block @ N
+            total += _adjoint_product(Q, Q)
         return total
 
     def sketched(self, sketch: Any) -> np.ndarray:

@@ -16,7 +16,7 @@ from structops.linalg.factor import factorize_dense
 from structops.linalg.factorizations import slogdet_of_values, square_roots_of_values
 from structops.linalg.functions import dense_exponential, dense_sqrt, images
 from structops.linalg.inverse import reciprocals
-from structops.linalg.lstsq import dense_lstsq
+from structops.linalg.lstsq import dense_lstsq, repays_sketch
 from structops.linalg.structure import is_self_adjoint
 from structops.linalg.svd import dense_svd, dense_svdvals
 from structops.operators.algebra import scaled_identity
@@ -362,7 +362,7 @@ def singular_values_of_dense(op: Dense) -> Any:
     return dense_svdvals(op)
 
 
-@rule("lstsq", Dense, cost="M N min(M, N)")
+@rule("lstsq", Dense, when=lambda op: not repays_sketch(op), cost="M N min(M, N)")
 def lstsq_of_dense(op: Dense, B: Any, rcond: float) -> Any:
     return dense_lstsq(op, B, rcond)
 
