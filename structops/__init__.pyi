@@ -67,6 +67,7 @@ from .linalg.psd_low_rank import nystrom as nystrom
 from .linalg.psd_low_rank import rpcholesky as rpcholesky
 from .linalg.skeletons import cur as cur
 from .linalg.skeletons import interpolative as interpolative
+from .linalg.row_scores import row_scores as row_scores
 from .linalg.solve import linear_solve as linear_solve
 from .linalg.solve import solve as solve
 from .linalg.svd import svd as svd

@@ -227,7 +227,7 @@ class SketchedFactorization:
         self._solver, self._A = solver, A
         self.shape = A.shape
         self._products = tall_products(A)
-        dtype = working_dtype(A) if like is None else working_dtype(A, like)
+        dtype = ns.inexact_dtype(A.dtype) if like is None else working_dtype(A, like)
         if A.dtype.kind != "c" and A.weak_kind != "complex":
             dtype = ns.real_dtype(dtype)  # complex right-hand sides are solved by parts
         self._dtype = dtype
@@ -294,6 +294,11 @@ class SketchedFactorization:
         self._SA, self._U = SA, U[:, : self.rank]
         self._N = adjoint_of(Vh[: self.rank, :]) / ns.astype(s, self._dtype)[None, :]
         self._s = s
+
+    @property
+    def preconditioner(self) -> Any:
+        """N (d, rank): the singular values of T N are near one, T = A or Aᴴ, the taller one."""
+        return self._N
 
     def sketched_solution(self, B: Any) -> Any:
         """argmin ‖S (B − A X)‖ in the directions that count, (d, K); B has the rows of T.
