@@ -19,7 +19,7 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -317,7 +317,7 @@ def kalman_predict(
 def kalman_sample(
     model: Any,
     t: np.ndarray,
-    normals: np.ndarray,
+    normals: np.ndarray | Callable[[int], np.ndarray],
     outputs: np.ndarray | None = None,
 ) -> np.ndarray:
     """Draws of functions of the state at sorted times, before any observation.
@@ -329,34 +329,51 @@ def kalman_sample(
     ----------
     model : StateSpaceModel
     t : ndarray, shape (n,)
-    normals : ndarray, shape (n + 1, d, K)
-        Standard normal numbers.
+    normals : ndarray, shape (n + 1, d, K), or callable
+        Standard normal numbers. A function gives the next (rows, d, K) of them each time it is
+        called with a number of rows, which bounds the memory.
     outputs : ndarray, shape (c, d), optional
         Functions of the state; the observed one when omitted.
 
     Returns
     -------
     ndarray, shape (n, c, K)
+
+    Raises
+    ------
+    ShapeMismatchError
+        If the shape of ``normals`` does not fit.
     """
-    expected = (t.size + 1, model.size)
-    if normals.ndim != 3 or normals.shape[:2] != expected:
-        raise ShapeMismatchError(
-            f"normals has shape {normals.shape}; a model of {model.size} components needs "
-            f"({expected[0]}, {expected[1]}, K) for {t.size} times"
-        )
+    draw = normals if callable(normals) else _in_turn(normals, t.size + 1, model.size)
     outputs = model.observation[None, :] if outputs is None else outputs
     run, dt = kernel("draw_states", "numpy"), steps(t)
-    found = np.empty((t.size, outputs.shape[0], normals.shape[2]))
-    state, nothing = np.ascontiguousarray(normals[:1]), np.zeros((model.size, model.size))
+    state, nothing = np.ascontiguousarray(draw(1)), np.zeros((model.size, model.size))
+    found = np.empty((t.size, outputs.shape[0], state.shape[2]))
     P = np.ascontiguousarray(model.prior(float(t[0]))) if t.size else nothing
-    for part in _chunks(model, dt):
+    for part in _chunks(model, dt, state.size):
         A, Q = discretize(model, dt[part])
-        white = np.concatenate([state, normals[part.start + 1 : part.stop + 1]])
-        states = run(A, Q, P, white)
+        states = run(A, Q, P, np.concatenate([state, draw(part.stop - part.start)]))
         found[part] = outputs @ states
         # the next chunk goes on from this state, which is drawn already
         state, P = states[-1:], np.eye(model.size)
     return found
+
+
+def _in_turn(normals: np.ndarray, rows: int, size: int) -> Callable[[int], np.ndarray]:
+    """Rows of an array, the next ones at each call."""
+    if normals.ndim != 3 or normals.shape[:2] != (rows, size):
+        raise ShapeMismatchError(
+            f"normals has shape {normals.shape}; a model of {size} components needs "
+            f"({rows}, {size}, K) for {rows - 1} times"
+        )
+    first = 0
+
+    def draw(count: int) -> np.ndarray:
+        nonlocal first
+        first += count
+        return normals[first - count : first]
+
+    return draw
 
 
 class _Road:
@@ -411,8 +428,9 @@ def _start(model: Any, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.zeros(model.size), np.ascontiguousarray(model.prior(float(t[0])))
 
 
-def _chunks(model: Any, dt: np.ndarray) -> Iterator[slice]:
-    size = max(_LEAST_CHUNK, _CHUNK_ELEMENTS // model.size**2)
+def _chunks(model: Any, dt: np.ndarray, extra: int = 0) -> Iterator[slice]:
+    """Steps worked on at a time; ``extra`` numbers a step are kept beside its transition."""
+    size = max(_LEAST_CHUNK, _CHUNK_ELEMENTS // (model.size**2 + extra))
     for start in range(0, dt.size, size):
         yield slice(start, min(start + size, dt.size))
 

@@ -11,7 +11,7 @@ from structops.algorithms.kalman import (
     kalman_sample,
     kalman_smooth,
 )
-from structops.covariances import Cosine, Matern12, Matern32, Matern52, Periodic
+from structops.covariances import Cosine, Matern12, Matern32, Matern52, Matern72, Periodic
 from structops.covariances.state_space import component_observations
 from structops.exceptions import NotPositiveDefiniteError, ShapeMismatchError
 from structops.kernels.registry import kernel
@@ -260,6 +260,24 @@ def test_draws_have_the_covariance(covariance, monkeypatch):
     monkeypatch.setattr("structops.algorithms.kalman._CHUNK_ELEMENTS", 1)
     monkeypatch.setattr("structops.algorithms.kalman._LEAST_CHUNK", 2)
     np.testing.assert_allclose(kalman_sample(model, t, normals)[:, 0], draws, atol=1e-14)
+    rows = iter(normals)
+    by_rows = kalman_sample(model, t, lambda count: np.stack([next(rows) for _ in range(count)]))
+    np.testing.assert_array_equal(by_rows, kalman_sample(model, t, normals))
+
+
+@pytest.mark.parametrize("step", [1e-3, 1e-6, 1e-9])
+def test_draws_over_short_steps(step):
+    """What they move by is distributed as the noise covariance says, however small it is."""
+    model = Matern72(1.0).state_space()
+    t = np.array([0.0, step])
+    normals = np.zeros((3, 4, 4))
+    normals[2] = np.eye(4)
+    draws = kalman_sample(model, t, normals, np.eye(4))[1]
+    Q = model.discretize(np.array([step]))[1][0]
+    scale = np.sqrt(np.diag(Q))
+    np.testing.assert_allclose(
+        draws @ draws.T / np.outer(scale, scale), Q / np.outer(scale, scale), atol=1e-12
+    )
 
 
 def test_drawing_against_its_reference():
