@@ -41,7 +41,7 @@ from structops.solvers.sparse_bayesian.tensors import embedded
 from structops.validation import as_size
 
 _METHODS = ("fast", "em", "covariance-free")
-_LEAST_GAIN = 1e-3  # of J, by a step of the fast method
+_LEAST_GAIN = 1e-6  # of J, by a step of the fast method
 
 
 class SparseBayesianLearning(SparseEstimator):
@@ -130,7 +130,7 @@ class SparseBayesianLearning(SparseEstimator):
         method: str = "fast",
         noise: str | float = "learn",
         *,
-        false_indices: float = 0.05,
+        false_indices: float = 0.03,
         pruning: float = 1e-3,
         n_probes: int = 20,
         rtol: float = 1e-5,

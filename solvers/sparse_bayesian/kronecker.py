@@ -106,7 +106,8 @@ class KroneckerSBL(SparseEstimator):
     n_iter_ : int
         EM steps of that run.
     converged_ : bool
-        Whether EM met ``tol`` within ``max_iter``.
+        Whether the fixed point of refinement was reached; without refinement, whether EM met
+        ``tol`` within ``max_iter`` steps.
     posterior_covariance_ : LinearOperator, shape (N, N)
         In factors, positive semi-definite.
 
@@ -151,7 +152,7 @@ class KroneckerSBL(SparseEstimator):
         pattern: Any = None,
         anneal: bool = True,
         refine: bool = True,
-        false_indices: float = 0.05,
+        false_indices: float = 0.03,
         n_restarts: int = 0,
         pruning: float | None = None,
         max_iter: int = 150,
@@ -238,7 +239,7 @@ class KroneckerSBL(SparseEstimator):
         state = expectation_maximization(problem, m_step, schedule, start, record)
         if self.refine:
             fit = reselect(problem, select_indices(problem, state))
-            state, _ = converged(problem, fit.state, _FINAL_STEPS, _FINAL_TOL)
+            state, _, record.converged = converged(problem, fit.state, _FINAL_STEPS, _FINAL_TOL)
         cost = problem.posterior(state).cost
         record.costs.append(cost)
         return Fit(state, problem.penalized(cost, state)), record
@@ -261,8 +262,8 @@ class KroneckerSBL(SparseEstimator):
         self.n_iter_, self.converged_ = len(record.costs) - 1, record.converged
         if not record.converged:
             warnings.warn(
-                f"expectation-maximisation did not meet its tolerance in {self.n_iter_} steps: "
-                "raise max_iter or tol",
+                f"learning did not come to rest (EM took {self.n_iter_} steps, max_iter is "
+                f"{self.max_iter}): raise max_iter or tol",
                 RuntimeWarning,
                 stacklevel=3,
             )

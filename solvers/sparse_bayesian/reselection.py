@@ -15,7 +15,7 @@ from structops.solvers.sparse_bayesian.problem import Problem, State
 from structops.solvers.sparse_bayesian.selection import Fit, select_indices
 from structops.solvers.sparse_bayesian.tensors import along_axes, slices
 
-_MAX_ELEMENTS = 2**20  # of the pursuits' arrays
+_MAX_WORK = 2**23  # elements of all pursuits' arrays, times steps
 _DEPENDENT = 1e-10  # squared norm left of an atom, relative to its own
 _LOOSER = 4.0  # factor of the noise when a new support starts
 _GAIN = 0.1  # of the penalized cost, below which a support is no better
@@ -109,9 +109,9 @@ def _pursuits(H: np.ndarray, Z: np.ndarray, size: int) -> list[tuple[np.ndarray,
 
 
 def _starts(H: np.ndarray, Z: np.ndarray, size: int) -> np.ndarray:
-    """First atoms of the pursuits: all pairs if memory allows, else the best single ones."""
+    """First atoms of the pursuits: all pairs if that is quick, else the best single ones."""
     m, n = H.shape
-    room = max(_MAX_ELEMENTS // (m * (n + Z.shape[1])), 1)
+    room = max(_MAX_WORK // (max(size, 1) * m * (n + Z.shape[1])), 1)
     if size >= 2 and n * (n - 1) // 2 <= room:
         return np.array(list(combinations(range(n), 2)))
     norms = np.sum(np.abs(H) ** 2, axis=0)

@@ -36,16 +36,24 @@ class Fit:
     penalized: float
 
 
-def converged(problem: Problem, state: State, max_iter: int, tol: float) -> tuple[State, float]:
-    """Fixed-point steps on the active indices until J falls by less than ``tol``; state and J."""
-    before = np.inf
-    for step in range(max_iter + 1):
-        posterior = problem.posterior(state)
-        if before - posterior.cost < tol or step == max_iter:
-            break
+def converged(
+    problem: Problem, state: State, max_iter: int, tol: float
+) -> tuple[State, float, bool]:
+    """Fixed-point steps on the active indices until J falls by less than ``tol``.
+
+    Returns
+    -------
+    tuple
+        The state, its J, and whether ``max_iter`` steps were enough.
+    """
+    posterior = problem.posterior(state)
+    for _ in range(max_iter):
         before = posterior.cost
         state = _stepped(problem, state, posterior)
-    return state, posterior.cost
+        posterior = problem.posterior(state)
+        if before - posterior.cost < tol:
+            return state, posterior.cost, True
+    return state, posterior.cost, False
 
 
 def _stepped(problem: Problem, state: State, posterior: TensorPosterior) -> State:
@@ -66,7 +74,7 @@ def select_indices(problem: Problem, state: State) -> Fit:
     """
     best, idle = None, 0
     for _ in range(_MAX_ROUNDS):
-        state, cost = converged(problem, state, _FEW_STEPS, _ROUGHLY)
+        state, cost, _ = converged(problem, state, _FEW_STEPS, _ROUGHLY)
         fit = Fit(state, problem.penalized(cost, state))
         if best is None or fit.penalized < best.penalized:
             best, idle = fit, 0
