@@ -30,6 +30,7 @@ from structops.namespace import (
 )
 from structops.operators.elementary import Dense, LowRank, Sparse
 from structops.results import Diagnostics, Estimate, LowRankSvd
+from structops.validation import trusted_data
 
 #: What a decomposition of the Gram matrix leaves out has to exceed this many times
 #: (rank x eps x the largest eigenvalue).
@@ -71,6 +72,14 @@ def random_columns(op: Any, key: int, start: int, stop: int) -> Any:
     return gaussian_block(key, op.shape[1], start, stop, inexact_dtype(op_dtype(op)), *home_of(op))
 
 
+def adjoint_operator(op: Any) -> Any:
+    """Aᴴ; of a dense matrix as a view, which is not looked through for NaN again."""
+    if not isinstance(op, Dense):
+        return op.H
+    with trusted_data():
+        return Dense(adjoint_of(op._matrix))
+
+
 # ---------------------------------------------------------------------- fixed rank
 
 
@@ -81,12 +90,12 @@ def power_iteration(op: Any, rank: int, width: int, power: int, key: int) -> Tru
     side is decomposed through its Gram matrix, the limit of infinite power, when that is less work.
     """
     if op.shape[0] < op.shape[1]:
-        return power_iteration(op.H, rank, width, power, key).adjoint
+        return power_iteration(adjoint_operator(op), rank, width, power, key).adjoint
     if isinstance(op, Dense) and op.shape[1] <= 4 * power * width:
         found = _by_gram_matrix(op, rank)
         if found is not None:
             return found
-    adjoint = op.H
+    adjoint = adjoint_operator(op)
     Q = op @ random_columns(op, key, 0, width)
     for _ in range(power):
         # both sides are made well-conditioned: products with AAᴴ would lose what is below
@@ -128,8 +137,8 @@ def krylov_iteration(op: Any, rank: int, width: int, iterations: int, key: int) 
     The images AᴴQ, needed to go on, are also the projected matrix: no product is spent on it.
     """
     if op.shape[0] < op.shape[1]:
-        return krylov_iteration(op.H, rank, width, iterations, key).adjoint
-    adjoint = op.H
+        return krylov_iteration(adjoint_operator(op), rank, width, iterations, key).adjoint
+    adjoint = adjoint_operator(op)
     Q = orthonormal_basis(op @ random_columns(op, key, 0, width))
     xp = array_namespace(Q)
     images = [adjoint @ Q]
@@ -179,8 +188,10 @@ def probed(E: Any) -> SquaredNorm:
 def squared_norm_of_entries(op: Any) -> float | None:
     """‖A‖_F² of a matrix that is stored, None of an operator."""
     if isinstance(op, Dense):
-        A = op._matrix
-        return float(np.sum(columns_like(A, op.dtype).squared_norm(astype(A, op.dtype))))
+        A = astype(op._matrix, op.dtype)
+        if isinstance(A, np.ndarray):
+            return float(np.linalg.norm(A)) ** 2  # one dot product of BLAS
+        return float(array_namespace(A).linalg.vector_norm(A)) ** 2
     if isinstance(op, Sparse):
         return float(np.sum(np.abs(op._matrix.data.astype(op.dtype)) ** 2, dtype=np.float64))
     return None
@@ -215,9 +226,9 @@ def adaptive(
         Cut to the least rank that meets the tolerance; what is left of A by Q, and A itself.
     """
     if op.shape[0] < op.shape[1]:
-        found, rest, whole = adaptive(op.H, rtol, block, power, probes, key, most)
+        found, rest, whole = adaptive(adjoint_operator(op), rtol, block, power, probes, key, most)
         return found.adjoint, rest, whole
-    adjoint = op.H
+    adjoint = adjoint_operator(op)
     left = op @ random_columns(op, key, 0, probes)  # what is left of A z
     xp = array_namespace(left)
     whole = rest = probed(left)

@@ -256,9 +256,9 @@ class XNysTrace(_FixedBudget, TraceEstimator):
 
     Notes
     -----
-    Its standard error is *optimistic* where the eigenvalues fall off a cliff at about the
-    number of products: up to four times too small, as all samples miss the same directions. Trust
-    it to an order of magnitude, or take `XTrace`, whose standard error is right.
+    Its standard error is *optimistic* where the eigenvalues fall geometrically, or off a cliff at
+    about the number of products: up to four times too small, as all samples miss the same
+    directions. Take it for an order of magnitude, or take `XTrace`.
 
     References
     ----------
