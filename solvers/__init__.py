@@ -14,7 +14,7 @@ import lazy_loader as _lazy
 
 __getattr__, __dir__, __all__ = _lazy.attach(
     __name__,
-    submodules=["gaussian_process", "sparse_bayesian"],
+    submodules=["gaussian_process", "regression", "sparse_bayesian"],
     submod_attrs={
         "gaussian_process.grid": ["GridGP"],
         "gaussian_process.interpolated": ["InterpolatedGP"],
@@ -22,6 +22,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
         "gaussian_process.space_time": ["SpaceTimeGP"],
         "gaussian_process.state_space": ["StateSpaceGP"],
         "gaussian_process.state_space_glm": ["StateSpaceGLM"],
+        "regression": ["LeastSquaresResult", "SketchedRegression"],
         "sparse_bayesian.classic": ["SparseBayesianLearning"],
         "sparse_bayesian.kronecker": ["KroneckerSBL"],
         "sparse_bayesian.posterior": ["KroneckerPosterior"],

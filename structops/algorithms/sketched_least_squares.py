@@ -52,6 +52,10 @@ SKETCHES = ("auto", "srht", "sparse-sign", "gaussian", "srft", "count")
 UNDAMPED_OVERSAMPLE = (1 - math.sqrt(0.5)) ** -2
 #: Up to so many columns a Gram matrix costs less than the passes over A that it saves.
 _GRAM_COLUMNS = 300
+#: Rows below which a sketch scatters too much, whatever d.
+_LEAST_ROWS = 64
+#: Largest η for which momentum is chosen.
+_LARGEST_ETA = 0.9
 #: Stages of refinement; each one of the contracting kind gains at least a digit.
 _STAGES = 12
 
@@ -259,6 +263,8 @@ class SketchedFactorization:
         if kind == "auto":
             kind = "srht" if isinstance(self._A, Dense) else "sparse-sign"
         m = math.ceil(ratio * d)
+        if solver.oversample is None:
+            m = max(m, _LEAST_ROWS)
         if kind == "sparse-sign":
             m = 8 * -(-m // 8)
         if m >= n or d == 0:
@@ -274,11 +280,16 @@ class SketchedFactorization:
 
     @property
     def embedding(self) -> float:
-        """η = d/m: singular values of S Q lie in 1 ± √η for orthonormal Q."""
-        if self._sketch is None:
+        """η, about d/m: singular values of S Q lie in 1 ± √η for orthonormal Q.
+
+        √d + d^(-1/6) in place of √d covers how far the extreme singular values of a random matrix
+        scatter beyond their limits.
+        """
+        if self._sketch is None or self._products.shape[1] == 0:
             return 0.0
+        d = self._products.shape[1]
         excess = 1.1 if isinstance(self._sketch, (SparseSign, CountSketch)) else 1.0
-        return min(0.9, excess * self._products.shape[1] / self.rows)
+        return min(_LARGEST_ETA, excess * (math.sqrt(d) + d ** (-1 / 6)) ** 2 / self.rows)
 
     def _factorize(self, SA: Any) -> None:
         xp, d = ns.array_namespace(SA), SA.shape[1]
@@ -375,9 +386,8 @@ class SketchedFactorization:
 
     def _refine(self, run: _Run, history: list[float]) -> int:
         """Stages of refinement until the backward error is at rounding level."""
-        columns, steps = run.B.shape[1], 0
-        inner = self._by_gram if self._forms_gram(columns) else self._by_momentum
-        previous = math.inf
+        inner = self._by_gram if self._forms_gram(run.B.shape[1]) else self._by_momentum
+        steps, previous = 0, math.inf
         for _ in range(_STAGES):
             C = run.measure()
             history.append(run.largest_error)
@@ -402,12 +412,14 @@ class SketchedFactorization:
         return solve_triangular(L, solve_triangular(L, C, adjoint=False), adjoint=True), 1
 
     def _by_momentum(self, run: _Run, C: Any) -> tuple[Any, int]:
-        """Solve G Y = C by the heavy ball with products of A."""
+        """Solve G Y = C by the heavy ball with products of A.
+
+        Should it diverge, the sketch is worse than its kind, and more momentum is tried: it can do
+        with wider spectra.
+        """
         adjoint, damp = adjoint_of(self._N), self._solver.damp
         # what rounding lets a stage gain; more steps would stall
-        target = max(self._target / 2, self._eps**0.75 * run.largest_error)
-
-        finished = _Watch(target)
+        watch = _Watch(max(self._target / 2, self._eps**0.75 * run.largest_error))
 
         def residual(Y: Any) -> tuple[Any, bool]:
             Z = self._N @ Y
@@ -415,33 +427,31 @@ class SketchedFactorization:
             if damp:
                 product = product + damp**2 * Z
             R = C - adjoint @ product
-            return R, finished(_largest(run.error_of(R)))
+            return R, watch(_largest(run.error_of(R)))
 
-        alpha, beta = self._coefficients("heavy-ball")
-        # the first step from zero needs no product
-        return momentum(residual, 0 * C, alpha, beta, self._solver.maxiter, first=C)
+        taken = 0
+        while True:
+            watch.restart()
+            alpha, beta = _coefficients("heavy-ball", run.eta)
+            # the first step from zero needs no product
+            Y, steps = momentum(residual, 0 * C, alpha, beta, self._solver.maxiter, first=C)
+            taken += steps
+            if watch.latest <= run.largest_error or run.eta >= _LARGEST_ETA:
+                return Y, taken
+            run.eta = min(_LARGEST_ETA, (1 + math.sqrt(run.eta)) ** 2 / 4)
 
     def _iterate(self, run: _Run, history: list[float]) -> int:
         """One iteration with the true gradient in every step."""
-        finished = _Watch(self._target)
+        watch = _Watch(self._target, steps=15)
 
         def direction(W: Any) -> tuple[Any, bool]:
             run.move_to(W)
             C = run.measure()
             history.append(run.largest_error)
-            return self._N @ C, finished(run.largest_error)
+            return self._N @ C, watch(run.largest_error)
 
-        alpha, beta = self._coefficients(self._solver.iteration)
+        alpha, beta = _coefficients(self._solver.iteration, self.embedding)
         return momentum(direction, run.position(), alpha, beta, self._solver.maxiter)[1]
-
-    def _coefficients(self, iteration: str) -> tuple[float, float]:
-        """Step and momentum that are best for singular values of A N in 1/(1 ± √η)."""
-        eta = self.embedding
-        return {
-            "heavy-ball": ((1 - eta) ** 2, eta),
-            "damped": ((1 - eta) ** 2 / (1 + eta), 0.0),
-            "undamped": (1.0, 0.0),
-        }[iteration]
 
     def _precondition(self, run: _Run) -> int:
         """LSMR for a correction of the sketched solution, in the coordinates of the sketch."""
@@ -551,12 +561,30 @@ def momentum(
     return X, maxiter
 
 
+def _coefficients(iteration: str, eta: float) -> tuple[float, float]:
+    """Step and momentum that are best for singular values of A N in 1 / (1 ± √η)."""
+    return {
+        "heavy-ball": ((1 - eta) ** 2, eta),
+        "damped": ((1 - eta) ** 2 / (1 + eta), 0.0),
+        "undamped": (1.0, 0.0),
+    }[iteration]
+
+
 class _Watch:
     """Tells when an iteration is done: at its target, or when it has stopped to gain."""
 
     def __init__(self, target: float, steps: int = 10) -> None:
         self._target, self._steps = target, steps
         self._errors: list[float] = []
+
+    def restart(self) -> None:
+        """Forget what was seen."""
+        self._errors = []
+
+    @property
+    def latest(self) -> float:
+        """The last error seen, 0 before the first."""
+        return self._errors[-1] if self._errors else 0.0
 
     def __call__(self, error: float) -> bool:
         self._errors.append(error)
@@ -579,6 +607,7 @@ class _Run(ABC):
         self.problem, self.B = problem, B
         self.damp = problem._solver.damp
         self.N, self.products = problem._N, problem._products
+        self.eta = problem.embedding
         self._best: tuple[float, Any] = (math.inf, None)
         self.largest_error = math.inf
 
