@@ -40,6 +40,9 @@ import numpy as np
 
 from structops.namespace import convert
 
+#: Normal numbers made at once.
+_PAIRS = 2**15
+
 
 class Purpose(IntEnum):
     """Streams of one key that share no numbers: the third word of a Philox4x32 counter."""
@@ -149,12 +152,17 @@ def uniform(
 def normal(
     key: int, shape: int | tuple[int, ...], offset: int = 0, dtype: Any = np.float64
 ) -> np.ndarray:
-    """Standard normal numbers; position p is the normal quantile of `uniform`'s position p.
+    """Standard normal numbers: positions 2q and 2q + 1 are made of words 2q and 2q + 1.
 
     Parameters
     ----------
     key, shape, offset, dtype
         As for `uniform`.
+
+    Notes
+    -----
+    √(−2 log u) cos 2πv and √(−2 log u) sin 2πv with u, v uniform (Box and Muller); at most 8.6 in
+    modulus.
 
     Examples
     --------
@@ -162,9 +170,26 @@ def normal(
     >>> bool((normal(1, (4, 3))[2:] == normal(1, (2, 3), offset=6)).all())
     True
     """
-    from scipy.special import ndtri
+    shape = _shape(shape)
+    count = math.prod(shape)
+    numbers_ = np.empty(count, dtype)
+    for start in range(0, count, _PAIRS):  # pieces that stay in the cache
+        stop = min(start + _PAIRS, count)
+        numbers_[start:stop] = _box_muller(key, offset + start, offset + stop)
+    return numbers_.reshape(shape)
 
-    return ndtri(uniform(key, shape, offset)).astype(dtype, copy=False)
+
+def _box_muller(key: int, first: int, last: int) -> np.ndarray:
+    """Positions ``first`` to ``last - 1``, float64."""
+    start = first // 2
+    raw = words(key, 2 * (-(-last // 2) - start), 2 * start).reshape(-1, 2)
+    u = ((raw[:, 0] >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
+    angle = (raw[:, 1] >> np.uint64(11)).astype(np.float64) * (2 * np.pi * 2.0**-53)
+    radius = np.sqrt(-2 * np.log(u))
+    pairs = np.empty(raw.shape)
+    np.multiply(radius, np.cos(angle), out=pairs[:, 0])
+    np.multiply(radius, np.sin(angle), out=pairs[:, 1])
+    return pairs.ravel()[first - 2 * start : last - 2 * start]
 
 
 def rademacher(

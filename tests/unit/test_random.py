@@ -1,5 +1,6 @@
 """The counter-based generator: known answers, chunking, distributions."""
 
+import mpmath
 import numpy as np
 import pytest
 
@@ -92,10 +93,21 @@ def test_signs_are_the_bits_of_the_words():
 
 def test_extreme_words_give_finite_normals(monkeypatch):
     extremes = np.array([0, 2**64 - 1], dtype=np.uint64)
-    monkeypatch.setattr("structops.random.words", lambda key, count, offset=0: extremes)
-    u, z = uniform(0, 2), normal(0, 2)
-    assert 0 < u[0] < 1e-15 and 1 - 1e-15 < u[1] < 1
-    assert z[0] == -z[1] and abs(z[0]) < 9
+    for pair in (extremes, extremes[::-1].copy()):
+        monkeypatch.setattr("structops.random.words", lambda key, count, offset=0, w=pair: w)
+        u, z = np.sort(uniform(0, 2)), normal(0, 2)
+        assert 0 < u[0] < 1e-15 and 1 - 1e-15 < u[1] < 1
+        radius = np.hypot(*z)
+        assert 8.5 < radius < 9 if pair[0] == 0 else 0 < radius < 2e-8
+
+
+def test_normals_are_the_formula_of_box_and_muller():
+    low, high = (int(word) for word in words(7, 6, offset=4)[:2])
+    with mpmath.workdps(30):
+        radius = mpmath.sqrt(-2 * mpmath.log(((low >> 12) + mpmath.mpf("0.5")) / 2**52))
+        angle = 2 * mpmath.pi * (high >> 11) / mpmath.mpf(2) ** 53
+        expected = [float(radius * mpmath.cos(angle)), float(radius * mpmath.sin(angle))]
+    np.testing.assert_allclose(normal(7, 2, offset=4), expected, rtol=1e-14)
 
 
 @pytest.mark.parametrize("distribution", ["rademacher", "normal"])
