@@ -211,11 +211,10 @@ class SmallNoise:
 
     def gradient(self, dK):
         """Derivatives of the nll from those of the matrix, (p, n, n)."""
-        pivots, Z = self.eliminate(np.eye(self.S.shape[0]))
-        scaled = Z / pivots[:, None]
-        inverse, alpha = Z.T @ scaled, scaled.T @ self.eliminate(self.y[self.seen, None])[1][:, 0]
-        inner = inverse - np.outer(alpha, alpha)
-        return np.array([0.5 * float(np.sum(inner * D[np.ix_(self.seen, self.seen)])) for D in dK])
+        inverse = np.linalg.inv(self.S.astype(float))
+        alpha = inverse @ self.y[self.seen]
+        inner, seen = inverse - np.outer(alpha, alpha), np.ix_(self.seen, self.seen)
+        return np.array([0.5 * np.sum(inner * D[seen].astype(float)) for D in dK])
 
 
 @cache

@@ -1,8 +1,13 @@
 """The Kalman filter, its gradient and the smoother against dense formulas and many digits."""
 
+from importlib import import_module
+from inspect import signature
+from pkgutil import iter_modules
+
 import mpmath
 import numpy as np
 import pytest
+from numba.core.dispatcher import Dispatcher
 
 from structops.algorithms.kalman import (
     kalman_filter,
@@ -29,6 +34,7 @@ from structops.covariances.temporal import (
     Wiener,
 )
 from structops.exceptions import NotPositiveDefiniteError
+from structops.kernels import cpu
 from structops.kernels.registry import kernel
 from structops.operators.state_space import equal_steps, steps
 
@@ -380,3 +386,15 @@ def test_products_of_variances_stay_in_range():
         found = kalman_nll(model, t, np.zeros(300), np.full(300, scale))
         unit = kalman_nll(Matern32(0.5).state_space(), t, np.zeros(300), np.ones(300))
         assert found == pytest.approx(unit + 150 * np.log(scale), rel=1e-12)
+
+
+def test_kernels_have_no_functions_among_their_variables():
+    """Numba's cache would not find such a kernel again: each process would compile it anew."""
+    modules = [import_module(f"structops.kernels.cpu.{m.name}") for m in iter_modules(cpu.__path__)]
+    factories = [f for module in modules for f in vars(module).values() if hasattr(f, "cache_info")]
+    assert len(factories) > 8
+    for factory in factories:
+        if "size" not in signature(factory).parameters:
+            continue
+        cells = factory(2).py_func.__closure__ or ()
+        assert not any(isinstance(cell.cell_contents, Dispatcher) for cell in cells), factory

@@ -241,26 +241,32 @@ def linear_pull_back(dt, transition_series, noise_series, radius, bar_A, bar_Q):
     return by_transition, by_noise
 
 
+# At the top of the file: with functions among its own variables a kernel is compiled anew by each
+# process.
+@njit(inline="always", **_OPTIONS)
+def _multiply(d, a, b, out):
+    """out = a b."""
+    for i in range(d):
+        for j in range(d):
+            out[i, j] = 0.0
+        for m in range(d):
+            for j in range(d):
+                out[i, j] += a[i, m] * b[m, j]
+
+
+@njit(inline="always", **_OPTIONS)
+def _transpose_multiply(d, a, b, out):
+    """out = aᵀ b."""
+    for i in range(d):
+        for j in range(d):
+            out[i, j] = 0.0
+        for m in range(d):
+            for j in range(d):
+                out[i, j] += a[m, i] * b[m, j]
+
+
 @cache
 def _linear_pull_back(size):
-    @njit(inline="always", **_OPTIONS)
-    def multiply(d, a, b, out):
-        for i in range(d):
-            for j in range(d):
-                out[i, j] = 0.0
-            for m in range(d):
-                for j in range(d):
-                    out[i, j] += a[i, m] * b[m, j]
-
-    @njit(inline="always", **_OPTIONS)
-    def transpose_multiply(d, a, b, out):
-        for i in range(d):
-            for j in range(d):
-                out[i, j] = 0.0
-            for m in range(d):
-                for j in range(d):
-                    out[i, j] += a[m, i] * b[m, j]
-
     @njit(**_OPTIONS)
     def run(
         dt,
@@ -303,8 +309,8 @@ def _linear_pull_back(size):
                         Q[0, i, j] = flat[1, i * d + j] * step
                 for level in range(1, halvings):
                     a, q = A[level - 1], Q[level - 1]
-                    multiply(d, a, a, A[level])
-                    multiply(d, a, q, left)
+                    _multiply(d, a, a, A[level])
+                    _multiply(d, a, q, left)
                     for i in range(d):
                         for j in range(d):
                             value = q[i, j]
@@ -314,16 +320,16 @@ def _linear_pull_back(size):
                 for level in range(halvings - 1, -1, -1):
                     # back through Q(2s) = Q(s) + A Q(s) Aᵀ, A(2s) = A(s)²
                     a, q = A[level], Q[level]
-                    multiply(d, bar_q, a, left)
-                    multiply(d, left, q, right)
-                    transpose_multiply(d, a, bar_a, moved)
+                    _multiply(d, bar_q, a, left)
+                    _multiply(d, left, q, right)
+                    _transpose_multiply(d, a, bar_a, moved)
                     for i in range(d):
                         for j in range(d):
                             value = moved[i, j] + 2.0 * right[i, j]
                             for m in range(d):
                                 value += bar_a[i, m] * a[j, m]
                             right[i, j] = value
-                    transpose_multiply(d, a, left, moved)
+                    _transpose_multiply(d, a, left, moved)
                     for i in range(d):
                         for j in range(d):
                             bar_a[i, j] = right[i, j]
