@@ -2,12 +2,14 @@
 
 Changing the variance of column j by δ changes C = H Γ Hᴴ + σ² I by δ h_j h_jᴴ, so that with
 
-    S_m = h_mᴴ C⁻¹ h_m,   Q_m = h_mᴴ C⁻¹ y,   T = Hᴴ C⁻¹ H_A   (A: the columns in play)
+    S_m = h_mᴴ C⁻¹ h_m,   Q_m = h_mᴴ C⁻¹ y,   t = Hᴴ C⁻¹ h_j,   κ = δ / (1 + δ S_j)
 
-every step is a rank-one update, κ = δ / (1 + δ S_j):
+every step is a rank-one update,
 
-    S_m -= κ |t_m|²,   Q_m -= κ t_m Q_j,   T -= κ t (t_A)ᴴ,   t = Hᴴ C⁻¹ h_j,
-    J += log(1 + δ S_j) - δ |Q_j|² / (1 + δ S_j).
+    S_m -= κ |t_m|²,   Q_m -= κ t_m Q_j,   J += log(1 + δ S_j) - κ |Q_j|².
+
+t comes from a Cholesky factor of I + Γ_A^½ H_AᴴH_A Γ_A^½ / σ² (A: the columns in play), made anew
+in each step: updating Hᴴ C⁻¹ H_A as well would amplify rounding from step to step without bound.
 
 The best variance of a column, the others fixed, is (|q|² - s)/s² if positive, else 0, where s and
 q are S and Q without the column itself in C. A penalty for each column in play keeps out those that
@@ -17,7 +19,7 @@ noise alone would bring in.
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import cho_factor, cho_solve, solve_triangular
 
 import structops as so
 from structops.solvers.sparse_bayesian.dictionary import column, squared_column_norms
@@ -68,7 +70,6 @@ class FastMarginal:
         self.active: list[int] = []
         self.columns = np.zeros((y.size, 0), dtype=dtype)  # H_A
         self._F: np.ndarray = np.zeros((operator.shape[1], 0), dtype=dtype)  # HᴴH_A
-        self._T: np.ndarray = self._F
         self.variances = np.zeros(operator.shape[1])
         self.costs: list[float] = []
         self._refresh()
@@ -108,52 +109,71 @@ class FastMarginal:
         return j, float(best[j]), float(present[j] - reached[j])
 
     def _set(self, j: int, variance: float) -> None:
-        if self.variances[j] == 0.0:
-            self._add(j)
-        a = self.active.index(j)
-        t, delta = self._T[:, a].copy(), variance - self.variances[j]
+        if j in self.active:
+            t = self._inside(self.active.index(j))
+        else:
+            t = self._add(j)
+        delta = variance - self.variances[j]
         growth = 1.0 + delta * self._S[j]
         kappa = delta / growth
         self._cost += float(np.log(growth) - kappa * abs(self._Q[j]) ** 2)
+        # of the column itself, whose differences would lose log10(growth) digits
+        own = self._S[j] / growth, self._Q[j] / growth
         self._S -= kappa * squared(t)
         self._Q -= kappa * self._Q[j] * t
-        self._T -= kappa * np.outer(t, t[self.active].conj())
+        self._S[j], self._Q[j] = own
         self.variances[j] = variance
         if variance == 0.0:
-            self._drop(a)
+            a = self.active.index(j)
+            del self.active[a]
+            self.columns = np.delete(self.columns, a, axis=1)
+            self._F = np.delete(self._F, a, axis=1)
+        self._factorize()
 
-    def _add(self, j: int) -> None:
+    def _inside(self, a: int) -> np.ndarray:
+        """Hᴴ C⁻¹ h of the a-th column in play."""
+        unit = np.zeros(self._root.size)
+        unit[a] = 1.0 / self._root[a]
+        return self._F @ (self._root * cho_solve(self._factor, unit)) / self.noise
+
+    def _add(self, j: int) -> np.ndarray:
+        """Take column j into play; Hᴴ C⁻¹ h of it."""
         h = column(self.operator, j)
         f = self.operator.H @ h
-        # C⁻¹ = (I - C⁻¹ H_A Γ_A H_Aᴴ) / σ²
-        t = (f - self._T @ (self.variances[self.active] * f[self.active])) / self.noise
+        known = self._root * cho_solve(self._factor, self._root * f[self.active]) / self.noise
+        t = (f - self._F @ known) / self.noise
         self.active.append(j)
         self.columns = np.column_stack([self.columns, h])
         self._F = np.column_stack([self._F, f])
-        self._T = np.column_stack([self._T, t])
+        return t
 
-    def _drop(self, a: int) -> None:
-        del self.active[a]
-        self.columns = np.delete(self.columns, a, axis=1)
-        self._F = np.delete(self._F, a, axis=1)
-        self._T = np.delete(self._T, a, axis=1)
+    def _factorize(self) -> None:
+        self._root = root = np.sqrt(self.variances[self.active])
+        inner = np.eye(root.size) + root[:, None] * self._F[self.active] * root / self.noise
+        self._factor = cho_factor(inner, lower=True)
 
     def _refresh(self) -> None:
-        """S, Q, T, J and the mean from F = HᴴH_A at the present noise."""
-        g, F = self.variances[self.active], self._F
-        root = np.sqrt(g)
-        inner = np.eye(g.size) + root[:, None] * F[self.active] * root / self.noise
-        factor = cho_factor(inner, lower=True)
-        self.mean = root * cho_solve(factor, root * self._b[self.active]) / self.noise
-        weights = root[:, None] * cho_solve(factor, np.diag(1.0 / root)) if g.size else inner
-        self._T = F @ weights / self.noise
-        self._S = (self._norms - np.sum((self._T * g * F.conj()).real, axis=1)) / self.noise
-        self._Q = (self._b - F @ self.mean) / self.noise
+        """S, Q, J and the mean anew, at the present noise."""
+        self._factorize()
+        root, F, noise = self._root, self._F, self.noise
+        self.mean = root * cho_solve(self._factor, root * self._b[self.active]) / noise
+        self._Q = (self._b - F @ self.mean) / noise
+        # C⁻¹ = (I - H_A Γ_A^½ (L Lᴴ)⁻¹ Γ_A^½ H_Aᴴ / σ²) / σ²
+        half = solve_triangular(self._factor[0], (F * root).conj().T, lower=True)
+        self._S = (self._norms - np.sum(squared(half), axis=0) / noise) / noise
         left = self.y - self.columns @ self.mean
         self._residual = float(np.sum(squared(left)))
-        logdet = 2.0 * np.sum(np.log(np.diag(factor[0]).real)) if g.size else 0.0
-        data = float(np.vdot(self.y, left).real) / self.noise
-        self._cost = float(logdet + self.y.size * np.log(self.noise)) + data
+        logdet = 2.0 * np.sum(np.log(np.diag(self._factor[0]).real))
+        data = float(np.vdot(self.y, left).real) / noise
+        self._cost = float(logdet + self.y.size * np.log(noise)) + data
+        # of columns in play, S and Q without that difference: (1 - Σ_jj/g_j)/g_j and μ_j/g_j
+        g = root**2
+        self._Q[self.active] = self.mean / g
+        self._S[self.active] = (1.0 - np.diag(self._inverse()).real) / g
+
+    def _inverse(self) -> np.ndarray:
+        """(I + Γ_A^½ H_AᴴH_A Γ_A^½ / σ²)⁻¹, whose diagonal is Σ_jj / g_j."""
+        return cho_solve(self._factor, np.eye(self._root.size))
 
     def _update_noise(self) -> None:
         """The step of `TensorPosterior.fixed_point_noise`, which never raises J."""
