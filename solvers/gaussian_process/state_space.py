@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from sklearn.base import RegressorMixin
 
-from structops.covariances import Covariance, Sum, as_covariance
+from structops.covariances import Covariance, as_covariance
+from structops.covariances.state_space import component_observations
 from structops.random import as_key
 from structops.solvers.gaussian_process.base import GaussianProcess
 from structops.solvers.gaussian_process.data import Grid, MeanFunction
@@ -331,18 +332,14 @@ class StateSpaceGP(RegressorMixin, GaussianProcess):
         """
         self._check_fitted()
         times = self._targets(t)
-        covariance, model = self.covariance_, self._posterior.model
-        terms = covariance.terms if isinstance(covariance, Sum) else (covariance,)
-        ends = np.cumsum([term.state_space().size for term in terms])
-        owner = np.searchsorted(ends, np.arange(model.size), side="right")
-        outputs = np.where(owner == np.arange(len(terms))[:, None], model.observation, 0.0)
+        outputs = component_observations(self.covariance_)
         means, variances = self._posterior.smooth(times, outputs)
         parts = {}
         if self._posterior.coefficients.shape[0]:
             f = self._features_at(times, features)
             errors = np.einsum("ni,qij,nj->nq", f, self._posterior.coefficient_covariances, f)
             parts["mean"] = (f @ self._posterior.coefficients, errors)
-        for k in range(len(terms)):
+        for k in range(outputs.shape[0]):
             parts[f"terms[{k}]"] = (means[:, k], variances[:, k])
         return {
             name: Component(self._given(mean, times), self._given(np.sqrt(variance), times))
