@@ -56,8 +56,8 @@ _GRAM_COLUMNS = 300
 _LEAST_ROWS = 64
 #: Largest η for which momentum is chosen.
 _LARGEST_ETA = 0.9
-#: Stages of refinement; each one of the contracting kind gains at least a digit.
-_STAGES = 12
+#: Stages of refinement, and how many of them may gain less than a factor of two.
+_STAGES, _STALLED_STAGES = 15, 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +71,10 @@ class SketchedLeastSquares(LinearSolver):
     ----------
     method : {"two-stage", "precondition", "iterative", "sketch"}
         ``"sketch"``: x = argmin ‖S (A x − b)‖, of low accuracy. All others start from it.
-        ``"precondition"``: LSMR on A N, where N makes S A orthonormal. ``"iterative"``: one
-        iteration x ← x + α N Nᴴ Aᴴ(b − A x) + β (x − x⁻). ``"two-stage"``: refinement, each stage
-        of which solves the preconditioned normal equations for a correction; backward stable.
+        ``"iterative"``: one iteration x ← x + α N Nᴴ Aᴴ(b − A x) + β (x − x⁻), where N makes S A
+        orthonormal. ``"two-stage"``: refinement, each stage of which solves the preconditioned
+        normal equations for a correction; backward stable. ``"precondition"``: the same with LSMR
+        on A N in every stage.
     sketch : {"auto", "srht", "sparse-sign", "gaussian", "srft", "count"}
         ``"auto"``: SRHT for arrays, eight signs a column for sparse matrices and operators.
     oversample : float, optional
@@ -89,8 +90,8 @@ class SketchedLeastSquares(LinearSolver):
         Tikhonov damping.
     rtol : float, optional
         Backward error at which to stop. When omitted, as far as rounding errors allow; the answer
-        then counts as converged at 10 times the machine epsilon for the two stages, and at its
-        square root for the other methods, which are not backward stable.
+        then counts as converged at 10 times the machine epsilon, and at its square root for
+        ``"iterative"``, which is not backward stable.
     rcond : float, optional
         Singular values of the sketch up to ``rcond`` times the largest count as zero, and the
         solution has no part in their directions: of least norm where A is rank deficient to
@@ -371,14 +372,11 @@ class SketchedFactorization:
         history: list[float] = []
         method = self._solver.method
         run.start()
+        steps = 0
         if method == "iterative":
             steps = self._iterate(run, history)
-        elif method == "precondition":
-            steps = self._precondition(run)
-        elif method == "two-stage":
+        elif method != "sketch":
             steps = self._refine(run, history)
-        else:
-            steps = 0
         answer, error = run.result()
         return SolveResult(
             answer, self._diagnostics(error, steps, history, self._products.num_products - before)
@@ -386,40 +384,56 @@ class SketchedFactorization:
 
     def _refine(self, run: _Run, history: list[float]) -> int:
         """Stages of refinement until the backward error is at rounding level."""
-        inner = self._by_gram if self._forms_gram(run.B.shape[1]) else self._by_momentum
-        steps, previous = 0, math.inf
+        if self._solver.method == "precondition":
+            correct = self._by_lsmr
+        else:
+            gram = self._forms_gram(run.B.shape[1])
+            correct = self._by_gram if gram else self._by_momentum
+        steps, stalled, previous = 0, 0, math.inf
         for _ in range(_STAGES):
             C = run.measure()
             history.append(run.largest_error)
-            if run.largest_error <= self._target or not run.largest_error <= previous / 2:
+            if run.largest_error <= self._target:
                 break
+            if not run.largest_error <= previous / 2:
+                # near the limits of the precision single stages may gain nothing
+                stalled += 1
+                if run.largest_error <= self._tolerance or stalled == _STALLED_STAGES:
+                    break
             previous = run.largest_error
-            Y, taken = inner(run, C)
-            steps += taken
-            run.advance(self._N @ Y)
+            steps += correct(run, C)
         else:
             run.measure()
         return steps
 
-    def _by_gram(self, run: _Run, C: Any) -> tuple[Any, int]:
-        """Solve G Y = C with the Gram matrix G, formed once."""
+    def _by_gram(self, run: _Run, C: Any) -> int:
+        """Correct by N Y, G Y = C, with the Gram matrix G, formed once."""
         if self._gram_factor is None:
             try:
                 self._gram_factor = cholesky_lower(self._gram())
             except NotPositiveDefiniteError:  # the sketch has lost a direction of A
                 return self._by_momentum(run, C)
         L = self._gram_factor
-        return solve_triangular(L, solve_triangular(L, C, adjoint=False), adjoint=True), 1
+        Y = solve_triangular(L, solve_triangular(L, C, adjoint=False), adjoint=True)
+        run.advance(self._N @ Y)
+        return 1
 
-    def _by_momentum(self, run: _Run, C: Any) -> tuple[Any, int]:
-        """Solve G Y = C by the heavy ball with products of A.
+    def _by_lsmr(self, run: _Run, C: Any) -> int:
+        """Correct by N Y, Y from LSMR on A N."""
+        solver = LSMR(rtol=max(self._eps, self._target), maxiter=self._solver.maxiter)
+        found = run.preconditioned(solver).diagnostics
+        self._products.num_products += found.num_products
+        return found.iterations
+
+    def _by_momentum(self, run: _Run, C: Any) -> int:
+        """Correct by N Y, G Y = C, Y from the heavy ball with products of A.
 
         Should it diverge, the sketch is worse than its kind, and more momentum is tried: it can do
         with wider spectra.
         """
         adjoint, damp = adjoint_of(self._N), self._solver.damp
         # what rounding lets a stage gain; more steps would stall
-        watch = _Watch(max(self._target / 2, self._eps**0.75 * run.largest_error))
+        target = max(self._target / 2, self._eps**0.75 * run.largest_error)
 
         def residual(Y: Any) -> tuple[Any, bool]:
             Z = self._N @ Y
@@ -431,18 +445,19 @@ class SketchedFactorization:
 
         taken = 0
         while True:
-            watch.restart()
+            watch = _Watch(target, run.eta)
             alpha, beta = _coefficients("heavy-ball", run.eta)
             # the first step from zero needs no product
             Y, steps = momentum(residual, 0 * C, alpha, beta, self._solver.maxiter, first=C)
             taken += steps
             if watch.latest <= run.largest_error or run.eta >= _LARGEST_ETA:
-                return Y, taken
+                run.advance(self._N @ Y)
+                return taken
             run.eta = min(_LARGEST_ETA, (1 + math.sqrt(run.eta)) ** 2 / 4)
 
     def _iterate(self, run: _Run, history: list[float]) -> int:
         """One iteration with the true gradient in every step."""
-        watch = _Watch(self._target, steps=15)
+        watch = _Watch(self._target, run.eta)
 
         def direction(W: Any) -> tuple[Any, bool]:
             run.move_to(W)
@@ -452,15 +467,6 @@ class SketchedFactorization:
 
         alpha, beta = _coefficients(self._solver.iteration, self.embedding)
         return momentum(direction, run.position(), alpha, beta, self._solver.maxiter)[1]
-
-    def _precondition(self, run: _Run) -> int:
-        """LSMR for a correction of the sketched solution, in the coordinates of the sketch."""
-        run.measure()
-        solver = LSMR(rtol=max(self._eps, self._target), maxiter=self._solver.maxiter)
-        result = run.preconditioned(solver)
-        self._products.num_products += result.diagnostics.num_products
-        run.measure()
-        return result.diagnostics.iterations
 
     @property
     def _eps(self) -> float:
@@ -476,7 +482,8 @@ class SketchedFactorization:
         """Backward error up to which an answer counts as converged."""
         if self._solver.rtol is not None:
             return self._solver.rtol
-        return 10 * self._eps if self._solver.method == "two-stage" else self._eps**0.5
+        iterative = self._solver.method == "iterative"
+        return self._eps**0.5 if iterative else 10 * self._eps
 
     def _diagnostics(
         self, error: float, steps: int, history: list[float], products: int
@@ -573,13 +580,10 @@ def _coefficients(iteration: str, eta: float) -> tuple[float, float]:
 class _Watch:
     """Tells when an iteration is done: at its target, or when it has stopped to gain."""
 
-    def __init__(self, target: float, steps: int = 10) -> None:
-        self._target, self._steps = target, steps
+    def __init__(self, target: float, eta: float) -> None:
+        self._target = target
+        self._steps = max(15, math.ceil(2 / (1 - math.sqrt(eta))))
         self._errors: list[float] = []
-
-    def restart(self) -> None:
-        """Forget what was seen."""
-        self._errors = []
 
     @property
     def latest(self) -> float:
