@@ -39,6 +39,8 @@ from structops.operators.state_space import discretize, pull_back, steps
 # second-level cache.
 _CHUNK_ELEMENTS = 2**14
 _LEAST_CHUNK = 64
+# Normal numbers of the steps that are drawn at a time.
+_DRAWN_ELEMENTS = 2**20
 
 
 @dataclass(frozen=True)
@@ -428,9 +430,10 @@ def _start(model: Any, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.zeros(model.size), np.ascontiguousarray(model.prior(float(t[0])))
 
 
-def _chunks(model: Any, dt: np.ndarray, extra: int = 0) -> Iterator[slice]:
-    """Steps worked on at a time; ``extra`` numbers a step are kept beside its transition."""
-    size = max(_LEAST_CHUNK, _CHUNK_ELEMENTS // (model.size**2 + extra))
+def _chunks(model: Any, dt: np.ndarray, beside: int = 1) -> Iterator[slice]:
+    """Steps worked on at a time; of ``beside`` numbers a step there are at most 8 MiB."""
+    size = max(_LEAST_CHUNK, _CHUNK_ELEMENTS // model.size**2)
+    size = max(1, min(size, _DRAWN_ELEMENTS // max(beside, 1)))
     for start in range(0, dt.size, size):
         yield slice(start, min(start + size, dt.size))
 

@@ -260,6 +260,8 @@ def test_draws_have_the_covariance(covariance, monkeypatch):
     monkeypatch.setattr("structops.algorithms.kalman._CHUNK_ELEMENTS", 1)
     monkeypatch.setattr("structops.algorithms.kalman._LEAST_CHUNK", 2)
     np.testing.assert_allclose(kalman_sample(model, t, normals)[:, 0], draws, atol=1e-14)
+    monkeypatch.setattr("structops.algorithms.kalman._DRAWN_ELEMENTS", 1)  # step by step
+    np.testing.assert_allclose(kalman_sample(model, t, normals)[:, 0], draws, atol=1e-14)
     rows = iter(normals)
     by_rows = kalman_sample(model, t, lambda count: np.stack([next(rows) for _ in range(count)]))
     np.testing.assert_array_equal(by_rows, kalman_sample(model, t, normals))
