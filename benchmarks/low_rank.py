@@ -47,7 +47,8 @@ relative residual of 1e-8; without one there are more than 3000.
 *One pass*: `python -m benchmarks.low_rank --gigabytes 20` runs this row alone. Blocks of 1000 rows
 are made while they are read: rank 20, and noise. Peak memory is the largest resident set of a fresh
 process, interpreter and libraries included; *reading* is what it takes to make the blocks. Error
-over that of the noise, as the pass itself measured it."""
+over that of the noise, as the pass itself measured it: noise has no decay at all, is the worst case
+of a single pass, and theory has 2 for it."""
 
 TIME = "Time of a singular value decomposition"
 INTERPOLATIVE = "Time of an interpolative decomposition"
@@ -311,7 +312,7 @@ def stream(gigabytes: float) -> dict[str, Any]:
     noise = _NOISE * (rows * _COLUMNS) ** 0.5
     expected = np.geomspace(100, 1, _RANK)[:5] * rows**0.5
     assert np.allclose(result.s[:5], expected, rtol=0.05), (result.s[:5], expected)
-    assert 0.9 * noise < result.error.value < 1.5 * noise, (result.error, noise)
+    assert 0.9 * noise < result.error.value < 2.2 * noise, (result.error, noise)
     return {
         "size": f"{rows} x {_COLUMNS}",
         "read": f"{rows * _COLUMNS * 8e-9:.3g} GB",

@@ -340,6 +340,17 @@ def test_error_estimate_is_calibrated():
     assert abs(np.mean([e.value for e in estimates]) / true - 1) < 0.03
 
 
+def test_error_of_an_operator_is_probed_by_fresh_vectors():
+    """Those that made Q see nothing of what it leaves out."""
+    A = opaque(so.Dense(with_singular_values(1 / np.arange(1, 61.0), 60, 60)))
+    ratios = []
+    for key in range(40):
+        near = so.randomized_svd(A, 12, oversampling=0, power_iterations=0, rng=key)
+        ratios.append(near.error.value / np.linalg.norm(A.to_dense() - near.operator.to_dense()))
+        assert near.error.standard_error > 0
+    assert abs(np.mean(ratios) - 1) < 0.1
+
+
 def test_error_of_two_operators():
     A, B = random_matrix((30, 20), "complex128"), random_matrix((30, 20), "complex128", 5)
     error = so.approximation_error(opaque(so.Dense(A)), B, probes=400, rng=0)

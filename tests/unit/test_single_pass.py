@@ -116,6 +116,12 @@ def test_errors_of_rank_20(spectrum, small, large):
         assert np.mean(errors) < 1.1 * expected * np.linalg.norm(s[20:])
 
 
+def test_rows_and_columns_are_sketched_with_different_numbers():
+    sketch = so.SinglePassSVD(3, rng=0).partial_fit(random_matrix((50, 50)))
+    left = sketch._left_rows(0, 50, "numpy", None)
+    assert np.intersect1d(left, sketch._Omega).size == 0
+
+
 def test_what_is_refused():
     A = random_matrix((20, 6))
     sketch = so.SinglePassSVD(3, rng=0).partial_fit(A)

@@ -231,7 +231,7 @@ def test_xdiag_beats_the_plain_estimator_where_eigenvalues_fall():
 def test_low_rank_is_exact(name, dtype):
     A = with_spectrum(np.r_[[3.0, 2.0, 1.0], np.zeros(97)], dtype)
     answer = so.trace_estimate(A, TRACES[name](num_products=24), rng=0)
-    tolerance = 1e4 * np.finfo(dtype).eps
+    tolerance = 300 * np.finfo(dtype).eps
     assert abs(answer.value - 6) < tolerance and answer.standard_error < tolerance
     zero = so.trace_estimate(np.zeros((100, 100), dtype), TRACES[name](num_products=24), rng=0)
     assert zero.value == 0 and zero.standard_error == 0
