@@ -441,6 +441,11 @@ class _Stream:
 
     def add(self, X: Any, y: np.ndarray) -> None:
         """Take in rows X (k, d + 1), y (k,) or (k, t)."""
+        if y.shape[1:] != self.target.shape[1:]:
+            raise ValueError(
+                f"a block has targets of shape {y.shape[1:]} a row, those before had "
+                f"{self.target.shape[1:]}; call fit, or clone the estimator, to start anew"
+            )
         self.table = self.table + self._sketch.apply_part(X, self.rows_seen)
         self.target = self.target + self._sketch.apply_part(y, self.rows_seen)
         self.rows_seen += X.shape[0]

@@ -116,8 +116,8 @@ def test_steps_and_sum_of_lewis_weights(p, steps, monkeypatch):
     assert len(count) - 1 >= math.log(1e-12) / math.log(abs(1 - p / 2)) / 1.3
 
 
-@pytest.mark.parametrize(("p", "deviation"), [(1, 0.069), (1.5, 0.064), (3, 0.030)])
-def test_a_sample_by_lewis_weights_keeps_norms(p, deviation):
+@pytest.mark.parametrize("p", [1, 1.5, 3])
+def test_a_sample_by_lewis_weights_keeps_norms(p):
     rng = np.random.default_rng(0)
     A = rng.standard_normal((3000, 10)) * np.exp(rng.standard_normal((3000, 1)))
     y = A @ rng.standard_normal(10)
@@ -135,7 +135,7 @@ def test_a_sample_by_lewis_weights_keeps_norms(p, deviation):
     expected = np.sqrt(np.sum(shares**2 * (1 - inclusion) / inclusion))
     assert abs(np.mean(ratios) - 1) < 4 * expected / math.sqrt(400)
     assert abs(np.std(ratios) / expected - 1) < 0.15
-    assert expected <= 1.3 * deviation
+    assert expected <= 0.069  # 7 % from a tenth of the rows
 
 
 # ---------------------------------------------------------------------- sensitivities
