@@ -18,6 +18,8 @@ from structops.random import uniform
 
 #: Most pivots proposed at once.
 _MOST_PROPOSALS = 64
+#: Columns that a factor has room for at first; it doubles as it grows.
+_FIRST_COLUMNS = 32
 
 
 def columns_of(K: LinearOperator, index: np.ndarray) -> Any:
@@ -65,14 +67,11 @@ class PartialCholesky:
         Positive semidefinite.
     diagonal : array, shape (n,)
         Of K.
-    most : int
-        Most columns F may have.
     floor : float
         A diagonal entry of the remainder below ``-floor`` proves that K is indefinite.
     """
 
-    def __init__(self, K: LinearOperator, diagonal: Any, most: int, floor: float) -> None:
-        xp = ns.array_namespace(diagonal)
+    def __init__(self, K: LinearOperator, diagonal: Any, floor: float) -> None:
         self.K = K
         self.floor = floor
         self.pivots: list[int] = []
@@ -80,9 +79,13 @@ class PartialCholesky:
         self.rest = ns.copied(real_part(diagonal))
         #: Trace of K.
         self.trace_of_operator = self.trace
-        dtype = ns.dtype_in(xp, K.dtype)
-        self._F = xp.zeros((K.shape[0], most), dtype=dtype, device=K.device)
+        self._F = self._zeros(min(_FIRST_COLUMNS, K.shape[0]))
         self._check()
+
+    def _zeros(self, columns: int) -> Any:
+        xp = ns.array_namespace(self.rest)
+        dtype = ns.dtype_in(xp, self.K.dtype)
+        return xp.zeros((self.K.shape[0], columns), dtype=dtype, device=self.K.device)
 
     @property
     def factor(self) -> Any:
@@ -109,8 +112,12 @@ class PartialCholesky:
         block = xp.take(columns, _positions(self.K, index), axis=0)
         L = cholesky_lower((block + adjoint_of(block)) / 2)
         new = adjoint_of(solve_triangular(L, adjoint_of(columns), adjoint=False))
-        start = len(self.pivots)
-        self._F[:, start : start + len(index)] = new
+        start, stop = len(self.pivots), len(self.pivots) + len(index)
+        if stop > self._F.shape[1]:
+            larger = self._zeros(min(max(stop, 2 * self._F.shape[1]), self.K.shape[0]))
+            larger[:, :start] = self.factor
+            self._F = larger
+        self._F[:, start:stop] = new
         self.pivots += [int(i) for i in index]
         self.rest = self.rest - xp.sum(xp.abs(new) ** 2, axis=1)
         for i in index:
@@ -142,7 +149,7 @@ def greedy_cholesky(K: LinearOperator, diagonal: Any, rank: int, rtol: float) ->
     """
     rank = min(rank, K.shape[0])
     total = float(ns.array_namespace(diagonal).sum(real_part(diagonal)))
-    found = PartialCholesky(K, diagonal, rank, 1e-6 * max(total, 0.0))
+    found = PartialCholesky(K, diagonal, 1e-6 * max(total, 0.0))
     for _ in range(rank):
         pivot = np.array([int(ns.array_namespace(found.rest).argmax(found.rest))])
         if (
@@ -173,7 +180,7 @@ def random_cholesky(
     rank = min(rank, K.shape[0])
     eps = float(np.finfo(K.dtype).eps)
     largest = float(ns.array_namespace(diagonal).max(real_part(diagonal)))
-    found = PartialCholesky(K, diagonal, rank, max(1e-10, 100 * eps) * abs(largest))
+    found = PartialCholesky(K, diagonal, max(1e-10, 100 * eps) * abs(largest))
     drawn = 0
     proposals = min(_MOST_PROPOSALS, max(1, rank // 8))
     while len(found.pivots) < rank:

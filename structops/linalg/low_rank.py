@@ -39,6 +39,8 @@ from structops.validation import as_size
 _OVERSAMPLING = 10
 #: Columns by which a basis grows until the tolerance is met.
 _GROWTH = 16
+#: Probes of a key differ from its test vectors by this bit.
+_PROBE_KEY = 2**126
 #: Rows of a stored matrix that a single pass takes at once.
 _ROWS = 4096
 
@@ -277,8 +279,7 @@ def single_pass_svd(
     """
     sketch = SinglePassSVD(k, range_size=range_size, corange_size=corange_size, rng=rng)
     for block in _blocks_of_rows(A):
-        with without_gradients(as_operator(block).library):
-            sketch.partial_fit(block)
+        sketch.partial_fit(block)
     return sketch.result()
 
 
@@ -308,8 +309,8 @@ def approximation_error(
     probes : int, default 10
         Products with A and with B, at least 2.
     rng : int, numpy.random.Generator or None
-        As for `randomized_svd`. B must not depend on the vectors it draws: take another key than
-        the one that made B.
+        As for `randomized_svd`. The vectors are not those from which any function here, given the
+        same key, makes an approximation: then they would be blind to its error.
 
     Returns
     -------
@@ -347,7 +348,7 @@ def approximation_error(
     probes = as_size(probes, "probes", 2)
     home = op if op.library is not None else near
     with without_gradients(home.library):
-        Z = random_columns(home, as_key(rng), 0, probes)
+        Z = random_columns(home, as_key(rng) ^ _PROBE_KEY, 0, probes)
         value, error = probed(op @ Z - near @ Z).norm
     report = Diagnostics(
         num_products=probes,

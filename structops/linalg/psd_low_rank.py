@@ -91,11 +91,7 @@ def nystrom(
     op, key = square(K, "nystrom"), as_key(rng)
     with without_gradients(op.library):
         if one_of(k, rtol):
-            most = (
-                op.shape[0]
-                if max_rank is None
-                else min(as_size(max_rank, "max_rank", 1), *op.shape)
-            )
+            most = _largest_rank(max_rank, op)
             U, values, rest, whole = nystrom_to_tolerance(op, rtol, _PROBES, key, most)  # type: ignore[arg-type]
             near = LowRank(U, s=values)
             if rest.upper > rtol**2 * whole.value:  # type: ignore[operator]
@@ -131,7 +127,7 @@ def rpcholesky(
         Raise the rank until the trace of the remainder, which is its nuclear norm and known
         exactly, is below ``rtol`` times that of K.
     max_rank : int, optional
-        Where ``rtol`` gives up; N when omitted. Memory for a factor of this rank is set aside.
+        Where ``rtol`` gives up; N when omitted.
     rng : int, numpy.random.Generator or None
         As for `nystrom`.
 
@@ -179,11 +175,7 @@ def rpcholesky(
     with without_gradients(op.library):
         adapting = one_of(k, rtol)
         if adapting:
-            k = (
-                op.shape[0]
-                if max_rank is None
-                else min(as_size(max_rank, "max_rank", 1), *op.shape)
-            )
+            k = _largest_rank(max_rank, op)
         else:
             k = as_rank(k, op)
         found = random_cholesky(op, diagonal(op), k, rtol or 0.0, key)

@@ -27,8 +27,6 @@ from structops.validation import as_size
 
 _COEFFICIENTS = ("optimal", "sketch")
 _CORES = ("optimal", "cross")
-#: The key of the probes that measure the error differs from that of the sketch in its highest bit.
-_ERROR_KEY = 2**127
 
 
 def interpolative(
@@ -106,7 +104,7 @@ def interpolative(
         P = inverse.from_projection(adjoint_of(op.H @ inverse.U))
         products += k
     operator = multiply(C, Dense(P))
-    error = approximation_error(op, operator, rng=key ^ _ERROR_KEY)
+    error = approximation_error(op, operator, rng=key)
     return Skeleton(J, P, operator, error, _report("interpolative", k, products, error, began))
 
 
@@ -185,7 +183,7 @@ def cur(
         U = adjoint_of(right.from_projection(adjoint_of(left.from_projection(inner))))
         products += k
     operator = multiply(multiply(C, Dense(U)), R)
-    error = approximation_error(op, operator, rng=key ^ _ERROR_KEY)
+    error = approximation_error(op, operator, rng=key)
     return CurResult(J, rows, U, operator, error, _report("cur", k, products, error, began))
 
 

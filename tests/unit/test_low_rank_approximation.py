@@ -101,6 +101,16 @@ def test_any_form_gives_the_same(method, form):
     np.testing.assert_allclose(found.to_dense(), expected.to_dense(), atol=1e-9)
 
 
+def test_factors_grow_and_stop_where_nothing_is_left():
+    K = so.Dense(with_spectrum(np.r_[np.linspace(2, 1, 70), np.zeros(30)]))
+    for found in (
+        random_cholesky(K, np.diag(K._matrix), 100, 1e-12, 3),
+        greedy_cholesky(K, np.diag(K._matrix), 100, 1e-12),
+    ):
+        assert found.factor.shape == (100, 70)
+        np.testing.assert_allclose(found.factor @ found.factor.T, K._matrix, atol=1e-12)
+
+
 def test_cholesky_reproduces_the_columns_of_its_pivots():
     K = with_spectrum(0.8 ** np.arange(50.0), "complex128")
     for found in (
