@@ -339,6 +339,13 @@ def _check_distinct(k: int, axis: np.ndarray) -> None:
         )
 
 
+def without_mask(values: Any) -> Any:
+    """A masked array as a plain one with NaN behind its mask, anything else as it is."""
+    if not isinstance(values, np.ma.MaskedArray):
+        return values  # NumPy would hand over what is behind the mask
+    return np.ma.filled(values.astype(np.float64), np.nan)  # type: ignore[no-untyped-call]
+
+
 def read_values(grid: Grid, values: Any, mask: Any = None) -> tuple[np.ndarray, np.ndarray]:
     """Observed cells and their values.
 
@@ -346,7 +353,7 @@ def read_values(grid: Grid, values: Any, mask: Any = None) -> tuple[np.ndarray, 
     ----------
     grid : Grid
     values : array_like of the grid's shape
-        NaN marks a missing cell.
+        NaN, or the mask of a masked array, marks a missing cell.
     mask : array_like of bool, optional
         True marks an observed cell.
 
@@ -360,7 +367,7 @@ def read_values(grid: Grid, values: Any, mask: Any = None) -> tuple[np.ndarray, 
     ValueError
         For a wrong shape, infinite values, or no observation at all.
     """
-    values = np.asarray(values)
+    values = np.asarray(without_mask(values))
     if values.dtype.kind not in "fiub":
         raise TypeError(f"values must be real numbers, found dtype {values.dtype}")
     if values.shape != grid.shape:

@@ -267,7 +267,7 @@ class GridGP(GaussianProcess):
             points of shape (n_k, p_k); or labels (strings) of tasks. A DataArray stands for its
             coordinates, which may descend, and its values; results are DataArrays then.
         values : array_like, shape (n_1, ..., n_d)
-            NaN marks a missing cell. Left out with a DataArray.
+            NaN, or the mask of a masked array, marks a missing cell. Left out with a DataArray.
         mask : array_like of bool, shape (n_1, ..., n_d), optional
             True marks an observed cell.
         noise_scale : array_like or tuple of array_like, optional

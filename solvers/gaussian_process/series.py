@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from structops.exceptions import ShapeMismatchError
-from structops.solvers.gaussian_process.data import Grid, MeanFunction
+from structops.solvers.gaussian_process.data import Grid, MeanFunction, without_mask
 from structops.validation import check_finite
 
 
@@ -143,9 +143,7 @@ def read_series(times: np.ndarray, y: Any, noise_scale: Any, mean: MeanFunction)
         For shapes that do not fit, infinite values, an output without any value, or noise that
         is not positive.
     """
-    if isinstance(y, np.ma.MaskedArray):  # NumPy would hand over what is behind the mask
-        y = np.ma.filled(y.astype(np.float64), np.nan)  # type: ignore[no-untyped-call]
-    values = np.asarray(y)
+    values = np.asarray(without_mask(y))
     if values.dtype.kind not in "fiub":
         raise TypeError(f"values must be real numbers, found dtype {values.dtype}")
     if values.ndim not in (1, 2) or values.shape[0] != times.size or values.size == 0:

@@ -321,6 +321,8 @@ def test_mask_and_nan_are_the_same():
     by_nan = model(optimizer=None).fit(axes, values).predict()
     by_mask = model(optimizer=None).fit(axes, filled, mask=~np.isnan(values)).predict()
     np.testing.assert_array_equal(by_nan, by_mask)
+    masked = np.ma.masked_array(np.where(np.isnan(values), 1e3, values), np.isnan(values))
+    np.testing.assert_array_equal(by_nan, model(optimizer=None).fit(axes, masked).predict())
 
 
 def test_dates_are_measured_in_the_time_unit():

@@ -272,6 +272,8 @@ def test_dates_and_masks():
     dated = solver().fit((axes[0], dates), values)
     numbers = solver().fit((axes[0], days), np.nan_to_num(values), mask=~np.isnan(values))
     np.testing.assert_allclose(dated.predict(), numbers.predict(), atol=1e-12)
+    masked = np.ma.masked_invalid(values)
+    np.testing.assert_array_equal(dated.predict(), solver().fit((axes[0], dates), masked).predict())
     later = dates[-1:] + np.timedelta64(12, "h")
     expected = numbers.predict((axes[0], days[-1:] + 0.5))
     np.testing.assert_allclose(dated.predict((axes[0], later)), expected, atol=1e-12)
