@@ -281,7 +281,8 @@ def blocks_of_rows(rows: int) -> Iterator[np.ndarray]:
         rng = np.random.default_rng([1, start])
         block = rng.standard_normal((min(_BLOCK, rows - start), _COLUMNS))
         block *= _NOISE
-        block += rng.standard_normal((block.shape[0], _RANK)) @ right.T
+        for rows_ in np.array_split(np.arange(block.shape[0]), 10):  # small intermediate products
+            block[rows_[0] : rows_[-1] + 1] += rng.standard_normal((rows_.size, _RANK)) @ right.T
         yield block
 
 
@@ -295,6 +296,7 @@ def stream(gigabytes: float) -> dict[str, Any]:
         start = time.perf_counter()
         sketch.partial_fit(block)
         sketching += time.perf_counter() - start
+        del block
     reading = time.perf_counter() - began - sketching
     start = time.perf_counter()
     result = sketch.result()

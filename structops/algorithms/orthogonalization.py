@@ -29,16 +29,17 @@ _MARGIN = 100.0
 
 
 class _Whitening(NamedTuple):
-    """Q = Y T with Q nearly orthonormal, and R with Y = Q R."""
+    """T and its inverse R: Y T is nearly orthonormal, and Y = (Y T) R."""
 
-    Q: Any
     T: Any
     R: Any
 
 
 def _whitening(Y: Any) -> _Whitening | None:
-    """One round; None where κ(Y)² is too near 1/eps."""
+    """What makes the columns of ``Y`` orthonormal to eps κ(Y)²; None where that is too much."""
     xp = array_namespace(Y)
+    if Y.shape[0] < _TALL * Y.shape[1] or not Y.shape[1]:
+        return None
     G = adjoint_of(Y) @ Y
     diagonal = xp.linalg.diagonal(G)
     lengths = xp.sqrt(xp.real(diagonal) if numpy_dtype(G).kind == "c" else diagonal)
@@ -51,20 +52,7 @@ def _whitening(Y: Any) -> _Whitening | None:
         return None
     roots = astype(xp.sqrt(values), numpy_dtype(G))
     T = W / roots[None, :] / scale[:, None]
-    return _Whitening(Y @ T, T, roots[:, None] * adjoint_of(W) * scale[None, :])
-
-
-def _rounds(Y: Any, rounds: int) -> list[_Whitening] | None:
-    """Successive whitenings; None where Householder has to take over."""
-    if Y.shape[0] < _TALL * Y.shape[1] or not Y.shape[1]:
-        return None
-    done: list[_Whitening] = []
-    for _ in range(rounds):
-        step = _whitening(done[-1].Q if done else Y)
-        if step is None:
-            return None
-        done.append(step)
-    return done
+    return _Whitening(T, roots[:, None] * adjoint_of(W) * scale[None, :])
 
 
 def orthonormal_basis(Y: Any, rounds: int = 2) -> Any:
@@ -77,10 +65,13 @@ def orthonormal_basis(Y: Any, rounds: int = 2) -> Any:
         One suffices between the steps of a power iteration, where only the span matters and the
         columns have to be well-conditioned; their scalar products are below 1 %.
     """
-    done = _rounds(Y, rounds)
-    if done is not None:
-        return done[-1].Q
-    return array_namespace(Y).linalg.qr(Y)[0]
+    Q = Y
+    for _ in range(rounds):
+        step = _whitening(Q)
+        if step is None:
+            return array_namespace(Y).linalg.qr(Y)[0]
+        Q = Q @ step.T
+    return Q
 
 
 def orthonormal_complement(Y: Any, Q: Any) -> Any:
@@ -105,13 +96,14 @@ def thin_svd(Y: Any, rank: int | None = None) -> tuple[Any, Any, Any]:
     if m < k:
         V, s, Uh = thin_svd(adjoint_of(Y), rank)
         return adjoint_of(Uh), s, adjoint_of(V)
-    done = _rounds(Y, 2)
-    if done is None:
+    first, second = _whitening(Y), None
+    if first is not None:
+        Q = Y @ first.T
+        second = _whitening(Q)
+    if first is None or second is None:
         Q, R = xp.linalg.qr(Y)
-        small = None
-    else:
-        first, second = done
-        Q, R, small = first.Q, second.R @ first.R, second.T
-    left, s, Vh = xp.linalg.svd(R, full_matrices=False)
-    left = left[:, :rank] if small is None else small @ left[:, :rank]
-    return Q @ left, s[:rank], Vh[:rank, :]
+        left, s, Vh = xp.linalg.svd(R, full_matrices=False)
+        return Q @ left[:, :rank], s[:rank], Vh[:rank, :]
+    # the second round is applied to the small factor
+    left, s, Vh = xp.linalg.svd(second.R @ first.R, full_matrices=False)
+    return Q @ (second.T @ left[:, :rank]), s[:rank], Vh[:rank, :]

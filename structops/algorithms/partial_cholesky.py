@@ -152,10 +152,8 @@ def greedy_cholesky(K: LinearOperator, diagonal: Any, rank: int, rtol: float) ->
     found = PartialCholesky(K, diagonal, 1e-6 * max(total, 0.0))
     for _ in range(rank):
         pivot = np.array([int(ns.array_namespace(found.rest).argmax(found.rest))])
-        if (
-            not float(found.rest[int(pivot[0])]) > 0
-            or found.trace <= rtol * found.trace_of_operator
-        ):
+        is_left = float(found.rest[int(pivot[0])]) > 0
+        if not is_left or found.trace <= rtol * found.trace_of_operator:
             break
         found.eliminate(pivot, found.remainder(pivot))
     return found
@@ -181,11 +179,12 @@ def random_cholesky(
     eps = float(np.finfo(K.dtype).eps)
     largest = float(ns.array_namespace(diagonal).max(real_part(diagonal)))
     found = PartialCholesky(K, diagonal, max(1e-10, 100 * eps) * abs(largest))
+    least = 100 * eps * largest  # smaller pivots are rounding errors
     drawn = 0
     proposals = min(_MOST_PROPOSALS, max(1, rank // 8))
     while len(found.pivots) < rank:
         weights = ns.convert(found.rest, "numpy").astype(np.float64)
-        weights = np.where(weights > 100 * eps * largest, weights, 0.0)  # the others are rounding
+        weights = np.where(weights > least, weights, 0.0)
         cumulative = np.cumsum(weights)
         if not cumulative[-1] > rtol * found.trace_of_operator:
             break
@@ -194,16 +193,14 @@ def random_cholesky(
         index = np.searchsorted(cumulative, numbers[0] * cumulative[-1], side="right")
         index = np.minimum(index, K.shape[0] - 1)
         columns = found.remainder(index)
-        block = ns.convert(
-            ns.array_namespace(columns).take(columns, _positions(K, index), axis=0), "numpy"
-        )
+        xp = ns.array_namespace(columns)
+        block = ns.convert(xp.take(columns, _positions(K, index), axis=0), "numpy")
         check_self_adjoint(block, largest)
-        kept = _accepted(block, weights[index], numbers[1], 100 * eps * largest)[
-            : rank - len(found.pivots)
-        ]
+        for i in index[np.diagonal(block).real <= least]:
+            found.rest[int(i)] = 0  # what the diagonal still had there was rounding
+        kept = _accepted(block, weights[index], numbers[1], least)[: rank - len(found.pivots)]
         if kept.size:
-            columns = ns.array_namespace(columns).take(columns, _positions(K, kept), axis=1)
-            found.eliminate(index[kept], columns)
+            found.eliminate(index[kept], xp.take(columns, _positions(K, kept), axis=1))
     return found
 
 

@@ -191,6 +191,7 @@ class SinglePassSVD:
                 "ask for less or take in more rows"
             )
         Q = orthonormal_basis(Y)
+        del Y  # as large as the answer
         products = self._left_products(Q)
         tested, measured = products[: self.corange_size, :], products[self.corange_size :, :]
         X = _least_squares(tested, self._rows[: self.corange_size, :])

@@ -28,6 +28,7 @@ from structops.algorithms.base import (
 )
 from structops.algorithms.dense_factors import adjoint_of, cholesky_lower, solve_triangular
 from structops.algorithms.random_blocks import home_of, spherical_block
+from structops.algorithms.randomized_svd import adjoint_operator
 from structops.algorithms.stochastic import DiagonalEstimator, SampleMean, TraceEstimator
 from structops.exceptions import NotPositiveDefiniteError
 from structops.namespace import (
@@ -384,4 +385,6 @@ class XDiag(_FixedBudget, DiagonalEstimator):
 
 def _adjoint(op: Any) -> Any:
     """Aᴴ of anything that acts like a matrix."""
-    return op.H if hasattr(op, "H") else adjoint_of(op) if library_of(op) else op.conj().T
+    if hasattr(op, "H"):
+        return adjoint_operator(op)
+    return adjoint_of(op) if library_of(op) else op.conj().T

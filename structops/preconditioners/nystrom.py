@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from structops import namespace as ns
+from structops.algorithms.base import without_gradients
 from structops.algorithms.nystrom import nystrom_of_width
 from structops.operators.base import LinearOperator
 from structops.preconditioners.shifted import inverse_of_shifted, split_shift
@@ -56,5 +57,6 @@ def nystrom(op: LinearOperator, rank: int = 100, rng: Any = None) -> LinearOpera
     """
     K, c = split_shift(op, "nystrom")
     width = min(as_size(rank, "rank", 1), K.shape[0])
-    U, values = nystrom_of_width(K, width, as_key(rng))
+    with without_gradients(K.library):
+        U, values = nystrom_of_width(K, width, as_key(rng))
     return inverse_of_shifted(U, values, c, below=float(ns.detached_value(values[-1])))

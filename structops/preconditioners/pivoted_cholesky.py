@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from structops.algorithms.base import without_gradients
 from structops.algorithms.orthogonalization import thin_svd
 from structops.algorithms.partial_cholesky import greedy_cholesky
 from structops.linalg.diagonal import diagonal
@@ -52,8 +53,8 @@ def pivoted_cholesky(op: LinearOperator, rank: int = 100, rtol: float = 1e-12) -
     True
     """
     K, c = split_shift(op, "pivoted_cholesky")
-    L = partial_cholesky(K, as_size(rank, "rank", 1), rtol)
-    U, s, _ = thin_svd(L)
+    with without_gradients(K.library):
+        U, s, _ = thin_svd(partial_cholesky(K, as_size(rank, "rank", 1), rtol))
     return inverse_of_shifted(U, s**2, c)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from structops.algorithms.base import without_gradients
 from structops.algorithms.orthogonalization import thin_svd
 from structops.algorithms.partial_cholesky import random_cholesky
 from structops.linalg.diagonal import diagonal
@@ -56,6 +57,8 @@ def rpcholesky(op: LinearOperator, rank: int = 100, rng: Any = None) -> LinearOp
     True
     """
     K, c = split_shift(op, "rpcholesky")
-    found = random_cholesky(K, diagonal(K), as_size(rank, "rank", 1), 1e-12, as_key(rng))
-    U, s, _ = thin_svd(found.factor)
+    rank = as_size(rank, "rank", 1)
+    with without_gradients(K.library):
+        found = random_cholesky(K, diagonal(K), rank, 1e-12, as_key(rng))
+        U, s, _ = thin_svd(found.factor)
     return inverse_of_shifted(U, s**2, c)

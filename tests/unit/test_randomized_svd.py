@@ -6,7 +6,7 @@ import scipy.sparse
 
 import structops as so
 from structops.algorithms.orthogonalization import (
-    _rounds,
+    _whitening,
     orthonormal_basis,
     orthonormal_complement,
     thin_svd,
@@ -56,13 +56,13 @@ def test_bases_are_orthonormal_and_span_the_columns(dtype, condition):
 
 
 def test_gram_matrices_are_used_only_where_they_are_safe():
-    assert _rounds(with_singular_values(np.geomspace(1, 1e-6, 5), 100, 5), 2) is not None
-    assert _rounds(with_singular_values(np.geomspace(1, 1e-9, 5), 100, 5), 2) is None
-    assert _rounds(with_singular_values(np.geomspace(1, 1e-6, 5), 100, 5, "float32"), 2) is None
-    assert _rounds(np.ones((12, 5)), 2) is None  # not tall
-    assert _rounds(np.zeros((100, 5)), 2) is None
+    assert _whitening(with_singular_values(np.geomspace(1, 1e-6, 5), 100, 5)) is not None
+    assert _whitening(with_singular_values(np.geomspace(1, 1e-9, 5), 100, 5)) is None
+    assert _whitening(with_singular_values(np.geomspace(1, 1e-6, 5), 100, 5, "float32")) is None
+    assert _whitening(np.ones((12, 5))) is None  # not tall
+    assert _whitening(np.zeros((100, 5))) is None
     # columns of very different length are not ill-conditioned
-    assert _rounds(random_matrix((100, 5)) * np.geomspace(1, 1e-200, 5) ** 0.5, 2) is not None
+    assert _whitening(random_matrix((100, 5)) * np.geomspace(1, 1e-200, 5) ** 0.5) is not None
 
 
 @pytest.mark.parametrize("shape", [(300, 12), (12, 300), (12, 12), (5, 1), (1, 1), (40, 0)])
