@@ -119,8 +119,7 @@ class SketchedLeastSquares(LinearSolver):
     References
     ----------
     .. [1] E. N. Epperly, M. Meier and Y. Nakatsukasa, "Fast randomized least-squares solvers can
-       be just as accurate and stable as classical direct solvers", *Commun. Pure Appl. Math.* 79
-       (2026), 293-339 (arXiv:2406.03468).
+       be just as accurate and stable as classical direct solvers", arXiv:2406.03468, 2024.
     .. [2] E. N. Epperly, "Fast and forward stable randomized algorithms for linear least-squares
        problems", *SIAM J. Matrix Anal. Appl.* 45 (2024), 1782-1804.
     .. [3] S. Gratton, P. Jiránek and D. Titley-Peloquin, "On the accuracy of the Karlson-Waldén

@@ -419,7 +419,7 @@ def test_rate_of_iterative_sketching(iteration, ratio):
     last = np.flatnonzero(history > 1e-12)[-1]
     first = last // 3
     rate = (history[last] / history[first]) ** (1 / (last - first))
-    assert abs(rate / law(iteration, 1 / ratio) - 1) < 0.1
+    assert abs(rate / law(iteration, 1 / ratio) - 1) < (0.03 if iteration == "damped" else 0.1)
 
 
 def test_undamped_iteration_diverges_where_it_is_refused():
