@@ -7,6 +7,8 @@ import sys
 
 from hypothesis import HealthCheck, settings
 
+from tests import selection
+
 # "fixed" tries the same examples at every run; "search" looks for new ones, as many as it is told:
 # STRUCTOPS_EXAMPLES=5000 python -m pytest tests/conformance/test_trees.py
 _COMMON = {
@@ -18,6 +20,10 @@ settings.register_profile("fixed", derandomize=True, max_examples=60, **_COMMON)
 _EXAMPLES = os.environ.get("STRUCTOPS_EXAMPLES")
 settings.register_profile("search", max_examples=int(_EXAMPLES or 1000), **_COMMON)
 settings.load_profile("search" if _EXAMPLES else "fixed")
+
+
+def pytest_configure(config) -> None:
+    selection.read_marker_expression(config.option.markexpr)
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

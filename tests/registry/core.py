@@ -19,6 +19,7 @@ import structops as so
 from structops import namespace as ns
 from structops import operators
 from structops.operators.base import LinearOperator
+from tests import selection
 from tests.tools import has_adjoint, needs
 
 DTYPES = ("float32", "float64", "complex64", "complex128")
@@ -224,7 +225,8 @@ def cases(
         for library, dtype in itertools.product(v.libraries, v.dtypes):
             case = Case(v, dtype, library)
             is_default = case.is_default and dtype in default_dtypes
-            if not select(case) or (only_default and not is_default):
+            wanted = selection.includes_default if is_default else selection.includes_slow
+            if not wanted or not select(case) or (only_default and not is_default):
                 continue
             marks = needs(library) + ([] if is_default else [pytest.mark.slow])
             params.append(pytest.param(case, id=case.id, marks=marks))
