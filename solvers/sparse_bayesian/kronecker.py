@@ -74,7 +74,7 @@ class KroneckerSBL(SparseEstimator):
         With ``refine``: how many indices of all axes together pure noise may add, on average. The
         cost is penalized accordingly.
     n_restarts : int
-        Further runs from random variances; the lowest penalized cost wins.
+        Further runs from random variances; the lowest cost (with ``refine``, penalized) wins.
     pruning : float, optional
         EM drops indices whose variance falls below this part of their axis' largest; 5e-4 if left
         out. Refinement can bring them back.
@@ -242,7 +242,7 @@ class KroneckerSBL(SparseEstimator):
             state, _, record.converged = converged(problem, fit.state, _FINAL_STEPS, _FINAL_TOL)
         cost = problem.posterior(state).cost
         record.costs.append(cost)
-        return Fit(state, problem.penalized(cost, state)), record
+        return Fit(state, problem.penalized(cost, state) if self.refine else cost), record
 
     def _finish(self, problem: Problem, fit: Fit, record: Record) -> None:
         state = fit.state

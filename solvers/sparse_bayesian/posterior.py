@@ -316,6 +316,7 @@ class KroneckerPosterior:
     def __init__(self, operator: Any, y: Any, variances: Sequence[Any], noise: float) -> None:
         factors = dense_factors(operator)
         y = checked_data(y, operator)
+        y = y.astype(np.result_type(y, *factors))
         self.variances = _checked_variances(variances, [H.shape[1] for H in factors])
         self.noise = checked_noise(noise)
         self._tensor = TensorPosterior(

@@ -17,7 +17,6 @@ from structops.solvers.sparse_bayesian.tensors import along_axes, slices
 
 _MAX_WORK = 2**23  # elements of all pursuits' arrays, times steps
 _DEPENDENT = 1e-10  # squared norm left of an atom, relative to its own
-_LOOSER = 4.0  # factor of the noise when a new support starts
 _GAIN = 0.1  # of the penalized cost, below which a support is no better
 _ROUNDS = 3
 
@@ -29,7 +28,7 @@ def reselect(problem: Problem, fit: Fit) -> Fit:
         for k in range(len(problem.factors)):
             support = propose(problem, fit.state, k)
             if support is not None:
-                other = select_indices(problem, _replaced(problem, fit.state, k, support))
+                other = select_indices(problem, _replaced(fit.state, k, support))
                 if other.penalized < fit.penalized - _GAIN:
                     fit = other
         if fit.penalized == before:
@@ -119,9 +118,8 @@ def _starts(H: np.ndarray, Z: np.ndarray, size: int) -> np.ndarray:
     return np.argsort(-scores)[:room, None]
 
 
-def _replaced(problem: Problem, state: State, k: int, support: np.ndarray) -> State:
+def _replaced(state: State, k: int, support: np.ndarray) -> State:
     active, variances = list(state.active), list(state.variances)
     active[k] = support
     variances[k] = np.full(support.size, variances[k].max())
-    noise = _LOOSER * state.noise if problem.learns_noise else state.noise
-    return State(active, variances, noise)
+    return State(active, variances, state.noise)

@@ -38,13 +38,13 @@ class Fit:
 
 def converged(
     problem: Problem, state: State, max_iter: int, tol: float
-) -> tuple[State, float, bool]:
+) -> tuple[State, TensorPosterior, bool]:
     """Fixed-point steps on the active indices until J falls by less than ``tol``.
 
     Returns
     -------
     tuple
-        The state, its J, and whether ``max_iter`` steps were enough.
+        The state, its posterior, and whether ``max_iter`` steps were enough.
     """
     posterior = problem.posterior(state)
     for _ in range(max_iter):
@@ -52,8 +52,8 @@ def converged(
         state = _stepped(problem, state, posterior)
         posterior = problem.posterior(state)
         if before - posterior.cost < tol:
-            return state, posterior.cost, True
-    return state, posterior.cost, False
+            return state, posterior, True
+    return state, posterior, False
 
 
 def _stepped(problem: Problem, state: State, posterior: TensorPosterior) -> State:
@@ -72,25 +72,23 @@ def select_indices(problem: Problem, state: State) -> Fit:
     Fit
         The best support met.
     """
-    best, idle = None, 0
+    best, idle = Fit(state, np.inf), 0
     for _ in range(_MAX_ROUNDS):
-        state, cost, _ = converged(problem, state, _FEW_STEPS, _ROUGHLY)
-        fit = Fit(state, problem.penalized(cost, state))
-        if best is None or fit.penalized < best.penalized:
-            best, idle = fit, 0
+        state, posterior, _ = converged(problem, state, _FEW_STEPS, _ROUGHLY)
+        penalized = problem.penalized(posterior.cost, state)
+        if penalized < best.penalized:
+            best, idle = Fit(state, penalized), 0
         else:
             idle += 1
-        changed = _changed(problem, state)
+        changed = _changed(problem, state, posterior)
         if changed is None or idle == _PATIENCE:
             break
         state = changed
-    assert best is not None
     return best
 
 
-def _changed(problem: Problem, state: State) -> State | None:
+def _changed(problem: Problem, state: State, posterior: TensorPosterior) -> State | None:
     """The state with its most promising change, or None."""
-    posterior = problem.posterior(state)
     addition, useless = (0.0, -1, -1, 0.0), []
     for k in range(len(state.active)):
         gains, variances = index_gains(problem, state, posterior, k)

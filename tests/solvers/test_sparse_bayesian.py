@@ -136,6 +136,15 @@ def test_log_evidence_is_the_density_of_the_data(complex_):
         assert abs(posterior.log_evidence - float(expected)) <= 1e-12 * abs(float(expected))
 
 
+def test_real_data_under_a_complex_dictionary_are_complex_data():
+    factors, variances, y = problem("mixed", complex_=True)
+    H = so.KroneckerProduct(*factors)
+    found = KroneckerPosterior(H, y.real, variances, 0.3)
+    same = KroneckerPosterior(H, y.real.astype(complex), variances, 0.3)
+    assert found.log_evidence == same.log_evidence
+    np.testing.assert_array_equal(found.sample(2, rng=0), same.sample(2, rng=0))
+
+
 @is_complex
 @shapes
 def test_scores_of_columns_outside(name, complex_):

@@ -16,6 +16,7 @@ from structops.solvers import SparseBayesianLearning, orthogonal_matching_pursui
 from structops.solvers.sparse_bayesian.covariance_free import IterativePosterior, signs
 from structops.solvers.sparse_bayesian.dictionary import column, squared_column_norms
 from structops.solvers.sparse_bayesian.fast_marginal import FastMarginal
+from structops.solvers.sparse_bayesian.posterior import TensorPosterior
 
 METHODS = ("fast", "em", "covariance-free")
 methods = pytest.mark.parametrize("method", METHODS)
@@ -119,6 +120,32 @@ def test_steps_of_the_fast_method_are_exact(complex_):
 
 
 @is_complex
+def test_the_fast_method_rests_in_one_piece(complex_):
+    """At the end S, Q and J belong to the learned noise."""
+    H, _, y = small(complex_)
+    search = FastMarginal(so.as_operator(H), y, 1.0, True, 1e-12, 9.0)
+    assert search.run(1000, 1e-6)
+    C = H * search.variances @ H.conj().T + search.noise * np.eye(y.size)
+    cost = np.linalg.slogdet(C)[1] + np.vdot(y, np.linalg.solve(C, y)).real
+    assert abs(search._cost - cost) <= 1e-8 * abs(cost)
+    q = H.conj().T @ np.linalg.solve(C, y)
+    np.testing.assert_allclose(search._Q, q, rtol=0, atol=1e-8 * np.max(np.abs(q)))
+
+
+@is_complex
+def test_fast_steps_keep_their_digits_at_little_noise(complex_):
+    H, _, y = small(complex_)
+    search = FastMarginal(so.as_operator(H), y, 1e-8, False, 1e-12, 0.0)
+    for j, variance in ((3, 1.0), (50, 2.0), (20, 1.0)):
+        search._set(j, variance)
+    posterior = TensorPosterior([H[:, [3, 50, 20]]], [np.array([1.0, 2.0, 1.0])], 1e-8, y)
+    g = posterior.variances[0]
+    np.testing.assert_allclose(search._S[search.active], posterior.determined / g, rtol=1e-10)
+    # Q began as hᴴy/σ², 1e10 times as large
+    np.testing.assert_allclose(search._Q[search.active], posterior.mean / g, rtol=1e-5)
+
+
+@is_complex
 def test_every_fast_step_lowers_the_cost_by_what_it_promised(complex_):
     H, _, y = small(complex_, noise=0.3)
     search = FastMarginal(so.as_operator(H), y, 0.3, False, 1e-12, 0.0)
@@ -143,10 +170,21 @@ def test_probes_estimate_the_diagonal_without_bias(complex_):
     deviation = (shrinkage - np.diag(covariance).real / g) / error
     assert np.max(np.abs(deviation)) <= 5
     assert 0.8 <= np.std(deviation) <= 1.2  # the standard errors are right, too
+
+
+@is_complex
+def test_samples_by_linear_systems_have_the_posterior_moments(complex_):
+    rng = np.random.default_rng(0)
+    H, g = gaussian(rng, 40, 20, complex_=complex_), rng.exponential(size=20)
+    y = gaussian(rng, 40, complex_=complex_)
+    posterior = IterativePosterior(so.as_operator(H), y, g, 0.3, 1e-10)
+    covariance = np.linalg.inv(H.conj().T @ H / 0.3 + np.diag(1 / g))
+    mean = covariance @ H.conj().T @ y / 0.3
     X = posterior.sample(4000, rng=0)
-    assert np.all(np.abs(X.mean(0) - mean) <= 5 * np.sqrt(np.diag(covariance).real / 4000))
-    found = np.mean(np.abs(X - mean) ** 2, axis=0) / np.diag(covariance).real
-    assert np.max(np.abs(found - 1)) <= 5 * np.sqrt(2 / 4000)
+    variance = np.diag(covariance).real
+    assert np.all(np.abs(X.mean(0) - mean) <= 5 * np.sqrt(variance / 4000))
+    ratio = np.mean(np.abs(X - mean) ** 2, axis=0) / variance
+    assert np.max(np.abs(ratio - 1)) <= 5 * np.sqrt(2 / 4000)
 
 
 def test_operators_are_never_made_dense_by_fast_and_covariance_free():
