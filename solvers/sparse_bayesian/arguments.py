@@ -11,10 +11,10 @@ from structops.exceptions import NamespaceMismatchError, ShapeMismatchError
 from structops.validation import as_array
 
 
-def dense_factors(operator: Any) -> list[np.ndarray]:
+def dense_factors(operator: so.LinearOperator) -> list[np.ndarray]:
     """Factors of a Kronecker product as float64 or complex128 matrices.
 
-    An operator or array of another kind is a product of one factor.
+    An operator of another kind is a product of one factor.
 
     Raises
     ------
@@ -23,12 +23,11 @@ def dense_factors(operator: Any) -> list[np.ndarray]:
     DenseFallbackError
         If a factor is too large to be made dense.
     """
-    operator = as_numpy_operator(operator)
     factors = operator.factors if isinstance(operator, so.KroneckerProduct) else (operator,)
     for k, factor in enumerate(factors):
         if 0 in factor.shape:
             raise ValueError(f"the dictionary is empty: factor {k} has shape {factor.shape}")
-    return [_double(factor.to_dense()) for factor in factors]
+    return [in_double(factor.to_dense()) for factor in factors]
 
 
 def as_numpy_operator(operator: Any) -> so.LinearOperator:
@@ -48,7 +47,7 @@ def as_numpy_operator(operator: Any) -> so.LinearOperator:
     return operator
 
 
-def checked_data(y: Any, operator: Any) -> np.ndarray:
+def checked_data(y: Any, operator: so.LinearOperator) -> np.ndarray:
     """Data as a finite float64 or complex128 vector of the dictionary's height.
 
     Raises
@@ -64,7 +63,7 @@ def checked_data(y: Any, operator: Any) -> np.ndarray:
         raise NamespaceMismatchError(
             f"y must be a NumPy array, found {type(y).__name__}: convert it first"
         )
-    return _double(y)
+    return in_double(y)
 
 
 def checked_noise(noise: Any) -> float:
@@ -94,6 +93,13 @@ def checked_false_indices(value: float) -> float:
     return float(value)
 
 
+def checked_pruning(value: float) -> float:
+    """A relative threshold in [0, 1)."""
+    if not 0.0 <= value < 1.0:
+        raise ValueError(f"pruning is relative and must lie in [0, 1), found {value!r}")
+    return float(value)
+
+
 def checked_choice(value: Any, name: str, choices: tuple[str, ...]) -> str:
     """``value`` if it is one of ``choices``."""
     if value not in choices:
@@ -115,5 +121,6 @@ def power_of(y: np.ndarray) -> float:
     return power
 
 
-def _double(X: np.ndarray) -> np.ndarray:
+def in_double(X: np.ndarray) -> np.ndarray:
+    """X as float64 or complex128."""
     return X.astype(np.complex128 if np.iscomplexobj(X) else np.float64)

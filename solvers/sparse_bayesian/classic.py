@@ -18,7 +18,8 @@ from structops.solvers.sparse_bayesian.arguments import (
     checked_choice,
     checked_data,
     checked_false_indices,
-    dense_factors,
+    checked_pruning,
+    in_double,
     known_noise,
     power_of,
 )
@@ -218,9 +219,9 @@ class SparseBayesianLearning(SparseEstimator):
     def _fit_em(
         self, operator: so.LinearOperator, y: np.ndarray, noise: float | None, steps: int
     ) -> None:
-        problem = Problem([dense_factors(operator.to_dense())[0]], y, noise, 1.0)
+        problem = Problem([in_double(operator.to_dense())], y, noise, 1.0)
         start = START_NOISE * problem.power if noise is None else noise
-        record, schedule = Record(), Schedule(self.pruning, 0.0, steps, self.tol)
+        record, schedule = Record(), Schedule(checked_pruning(self.pruning), 0.0, steps, self.tol)
         state = expectation_maximization(
             problem,
             lambda moments, variances, active: [positive(moments)],
@@ -230,20 +231,21 @@ class SparseBayesianLearning(SparseEstimator):
         )
         self.noise_, self.converged_ = state.noise, record.converged
         (H,), (active,) = problem.restricted(state.active), state.active
-        self._set_exact(H, state.variances[0], active, y, operator.shape[1])
-        self.objective_history_ = np.array(record.costs)
+        posterior = self._set_exact(H, state.variances[0], active, y, operator.shape[1])
+        self.objective_history_ = np.array([*record.costs, posterior.cost])
         self.n_iter_ = len(record.costs)
 
     def _set_exact(
         self, H: np.ndarray, variances: np.ndarray, active: np.ndarray, y: np.ndarray, n: int
-    ) -> None:
-        """Attributes from the exact posterior of the columns H in play."""
+    ) -> TensorPosterior:
+        """Attributes from the exact posterior of the columns H in play, which is returned."""
         posterior = TensorPosterior([H], [variances], self.noise_, y)
         self._posterior = FactoredPosterior(posterior, [active], [n])
         self.coef_, self.coef_std_ = self._posterior.mean, self._posterior.std
         self.coef_std_error_ = np.zeros(n)
         self.variances_ = embedded(variances, [active], [n])
         self.log_evidence_, self.log_evidence_error_ = posterior.log_evidence, 0.0
+        return posterior
 
     def _fit_covariance_free(
         self, operator: so.LinearOperator, y: np.ndarray, noise: float | None, steps: int
@@ -254,7 +256,7 @@ class SparseBayesianLearning(SparseEstimator):
             y,
             noise,
             signs(rng, operator.shape[1], as_size(self.n_probes, "n_probes", 2)),
-            pruning=self.pruning,
+            pruning=checked_pruning(self.pruning),
             rtol=self.rtol,
             max_iter=steps,
             tol=self.tol,

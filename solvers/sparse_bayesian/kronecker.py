@@ -15,9 +15,11 @@ from structops.solvers.sparse_bayesian.annealing import (
     expectation_maximization,
 )
 from structops.solvers.sparse_bayesian.arguments import (
+    as_numpy_operator,
     checked_choice,
     checked_data,
     checked_false_indices,
+    checked_pruning,
     dense_factors,
     known_noise,
 )
@@ -191,8 +193,8 @@ class KroneckerSBL(SparseEstimator):
         ValueError
             y is not finite or all zero, or an argument is out of range.
         """
-        factors = dense_factors(self.operator)
-        y = checked_data(y, self.operator)
+        operator = as_numpy_operator(self.operator)
+        factors, y = dense_factors(operator), checked_data(y, operator)
         dtype = np.result_type(y, *factors)
         Y = y.astype(dtype).reshape([H.shape[0] for H in factors])
         couplings = checked_pattern(self.pattern, len(factors))
@@ -218,9 +220,7 @@ class KroneckerSBL(SparseEstimator):
         return _METHODS[self.method] if plain else PatternStep(couplings)
 
     def _schedule(self) -> Schedule:
-        pruning = _PRUNING if self.pruning is None else self.pruning
-        if not 0.0 <= pruning < 1.0:
-            raise ValueError(f"pruning is relative and must lie in [0, 1), found {pruning!r}")
+        pruning = _PRUNING if self.pruning is None else checked_pruning(self.pruning)
         cooling = _COOLING if self.anneal else 0.0
         tol = (_COARSE if self.refine else _FINE) if self.tol is None else self.tol
         return Schedule(pruning, cooling, as_size(self.max_iter, "max_iter", 1), tol)

@@ -21,7 +21,12 @@ import numpy as np
 
 import structops as so
 from structops.exceptions import ShapeMismatchError
-from structops.solvers.sparse_bayesian.arguments import checked_data, checked_noise, dense_factors
+from structops.solvers.sparse_bayesian.arguments import (
+    as_numpy_operator,
+    checked_data,
+    checked_noise,
+    dense_factors,
+)
 from structops.solvers.sparse_bayesian.tensors import along_axes, embedded, outer, squared
 
 
@@ -314,8 +319,8 @@ class KroneckerPosterior:
     """
 
     def __init__(self, operator: Any, y: Any, variances: Sequence[Any], noise: float) -> None:
-        factors = dense_factors(operator)
-        y = checked_data(y, operator)
+        operator = as_numpy_operator(operator)
+        factors, y = dense_factors(operator), checked_data(y, operator)
         y = y.astype(np.result_type(y, *factors))
         self.variances = _checked_variances(variances, [H.shape[1] for H in factors])
         self.noise = checked_noise(noise)

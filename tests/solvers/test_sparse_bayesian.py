@@ -236,6 +236,7 @@ def test_single_precision_and_lists_are_computed_in_double():
     expected = KroneckerPosterior(wide, y, variances, 0.1)
     assert found.mean.dtype == np.float64
     np.testing.assert_array_equal(found.mean, expected.mean)
+    assert KroneckerPosterior([[1.0], [1.0]], [1.0, 1.0], [[1.0]], 0.1).mean.shape == (1,)
 
 
 def test_bad_arguments_of_a_posterior():

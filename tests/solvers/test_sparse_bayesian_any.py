@@ -97,6 +97,8 @@ def test_em_never_raises_the_cost(complex_):
     history = sbl.objective_history_
     assert history.size > 5
     assert np.all(np.diff(history) <= 1e-9 * np.abs(history[1:]))
+    factor, constant = (1.0, np.log(np.pi)) if complex_ else (0.5, 0.5 * np.log(2 * np.pi))
+    assert abs(sbl.log_evidence_ + y.size * constant + factor * history[-1]) <= 1e-9
 
 
 @is_complex
@@ -262,6 +264,8 @@ def test_bad_input_of_the_estimator():
         SparseBayesianLearning(H).fit(0 * y)
     with pytest.raises(ShapeMismatchError, match="y has 39 entries"):
         SparseBayesianLearning(H).fit(y[:-1])
+    with pytest.raises(ValueError, match="pruning is relative"):
+        SparseBayesianLearning(H, "em", pruning=1.5).fit(y)
     with pytest.raises(ValueError, match="n_probes must be at least 2"):
         SparseBayesianLearning(H, "covariance-free", n_probes=1).fit(y)
     with pytest.raises(ValueError, match="the dictionary is empty"):
