@@ -296,15 +296,24 @@ class SketchedFactorization:
         if self._solver.damp:
             eye = xp.eye(d, dtype=SA.dtype, device=ns.device_of(SA))
             SA = xp.concat([SA, self._solver.damp * eye], axis=0)
-        self._R = np.linalg.qr(SA, mode="r") if xp is np else xp.linalg.qr(SA, mode="reduced")[1]
-        U, s, Vh = xp.linalg.svd(self._R, full_matrices=False)
+        R = np.linalg.qr(SA, mode="r") if xp is np else xp.linalg.qr(SA, mode="reduced")[1]
+        U, s, Vh = xp.linalg.svd(R, full_matrices=False)
         self.singular_values = s
         host = ns.convert(s, "numpy")
         self.rank = int(np.sum(host > self._cutoff() * host[0])) if d else 0
-        s = s[: self.rank]
-        self._SA, self._U = SA, U[:, : self.rank]
-        self._N = adjoint_of(Vh[: self.rank, :]) / ns.astype(s, self._dtype)[None, :]
-        self._s = s
+        self._SA, self._s = SA, s[: self.rank]
+        self._is_triangular = xp is np and self.rank == d > 0 and bool(np.all(np.diagonal(R)))
+        if self._is_triangular:
+            # R⁻¹ = V Σ⁻¹ Uᴴ multiplies at half the price. It is formed: where a preconditioner
+            # comes from does not matter, only that all stages use the same one
+            self._N = scipy.linalg.solve_triangular(R, np.eye(d, dtype=self._dtype))
+            self._rotation = adjoint_of(U)
+        else:
+            self._N = adjoint_of(Vh[: self.rank, :]) / ns.astype(self._s, self._dtype)[None, :]
+
+    def rotated(self, C: Any) -> Any:
+        """Nᴴ g in the coordinates of the singular values, Σ⁻¹ Vᴴ g."""
+        return self._rotation @ C if self._is_triangular else C
 
     @property
     def preconditioner(self) -> Any:
@@ -325,18 +334,10 @@ class SketchedFactorization:
         return X + self._N @ (adjoint @ gradient)
 
     def _gram(self) -> Any:
-        """(A N)ᴴ(A N), with the damping.
-
-        N = R⁻¹ U: with R⁻¹ first, a triangle, the product costs half. The inverse is formed since
-        the result is a preconditioner.
-        """
-        damp2, N = self._solver.damp**2, self._N
-        if self.rank == N.shape[0] and self._products.is_dense:
-            inverse = scipy.linalg.solve_triangular(self._R, np.eye(self.rank, dtype=N.dtype))
-            gram = adjoint_of(self._U) @ self._products.gram(inverse, upper=True) @ self._U
-        else:
-            gram = self._products.gram(N)
-        return gram + damp2 * (adjoint_of(N) @ N) if damp2 else gram
+        """(A N)ᴴ(A N), with the damping."""
+        gram = self._products.gram(self._N, upper=self._is_triangular)
+        damp2 = self._solver.damp**2
+        return gram + damp2 * (adjoint_of(self._N) @ self._N) if damp2 else gram
 
     def _cutoff(self) -> float:
         if self._solver.rcond is not None:
@@ -474,7 +475,7 @@ class SketchedFactorization:
     @property
     def _target(self) -> float:
         """Backward error at which iterations stop."""
-        return self._eps / 4 if self._solver.rtol is None else self._solver.rtol
+        return self._eps / 2 if self._solver.rtol is None else self._solver.rtol
 
     @property
     def _tolerance(self) -> float:
@@ -692,7 +693,8 @@ class _Tall(_Run):
 
     def error_of(self, C: Any) -> Any:
         s, (size, residual) = self.problem._s[:, None], self._norms
-        return _ratio(s * _modulus(C), s**2 * size[None, :] + residual[None, :], self.problem._s)
+        size_of_c = _modulus(self.problem.rotated(C))
+        return _ratio(s * size_of_c, s**2 * size[None, :] + residual[None, :], self.problem._s)
 
     def preconditioned(self, solver: LSMR) -> SolveResult:
         A: Any = self.problem._A
@@ -737,7 +739,8 @@ class _Wide(_Run):
         size = squared_norms(self.X) + self.damp**2 * squared_norms(self._lam)
         # s C is the part of the residual in the range of A
         scale = (_first(s) ** 2 * size + self._scale)[None, :]
-        return _ratio(s[:, None] * _modulus(C), scale + 0 * s[:, None], 1 + 0 * s)
+        size_of_c = _modulus(self.problem.rotated(C))
+        return _ratio(s[:, None] * size_of_c, scale + 0 * s[:, None], 1 + 0 * s)
 
     def preconditioned(self, solver: LSMR) -> SolveResult:
         N = adjoint_of(self.N)

@@ -142,12 +142,13 @@ def sketched_lstsq(A: LinearOperator, B: Any, rcond: float) -> Any:
     decomposition of A tells on which side of the cutoff one near to it lies.
     """
     dense = A if isinstance(A, Dense) else Dense(A._to_dense())
-    prepared = SketchedLeastSquares(rcond=0.0).prepare(dense, like=B)
-    s = prepared.singular_values
-    if s[-1] > _SKETCH_DISTORTION * rcond * s[0]:
-        result = prepared.solve(B)
-        if result.diagnostics.converged:
-            return result.x
+    if _SKETCH_DISTORTION * rcond < 1:
+        solver = SketchedLeastSquares(rcond=_SKETCH_DISTORTION * rcond)
+        prepared = solver.prepare(dense, like=B)
+        if prepared.rank == dense.shape[1]:
+            result = prepared.solve(B)
+            if result.diagnostics.converged:
+                return result.x
     return dense_lstsq(dense, B, rcond)
 
 
