@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -58,23 +58,27 @@ def expectation_maximization(
     """Alternate posterior and M-step from a state; the noise is annealed or learned.
 
     A known noise is approached from above: at a large noise the cost has few minima, and the
-    support that explains most is found before details are fitted.
+    support that explains most is found before details are fitted. Where EM comes to rest above it,
+    it goes on at the known noise, which the last state has in any case.
     """
+    cooling = schedule.cooling
     for _ in range(schedule.max_iter):
         state = pruned(state, schedule.pruning)
         posterior = problem.posterior(state)
         record.costs.append(posterior.cost)
         variances = m_step(posterior.second_moment, state.variances, state.active)
         noise = problem.least_noise
-        if problem.learns_noise or schedule.cooling > 0.0:
-            noise = max(noise, posterior.learned_noise, schedule.cooling * state.noise)
+        if problem.learns_noise or cooling > 0.0:
+            noise = max(noise, posterior.learned_noise, cooling * state.noise)
         change = relative_change(variances, state.variances)
         resting = noise >= (1.0 - _RESTING) * state.noise
         state = State(state.active, variances, noise)
         if change <= schedule.tol and resting:
-            record.converged = True
-            break
-    return state
+            if problem.learns_noise or noise == problem.least_noise:
+                record.converged = True
+                break
+            cooling = 0.0
+    return state if problem.learns_noise else replace(state, noise=problem.least_noise)
 
 
 def pruned(state: State, threshold: float) -> State:

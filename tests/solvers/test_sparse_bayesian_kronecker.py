@@ -248,6 +248,21 @@ def test_annealing_lowers_the_noise_by_at_most_a_fifth_a_step(noise):
     assert noise == "learn" or sbl.noise_ == noise
 
 
+@pytest.mark.parametrize("refine", [True, False])
+@pytest.mark.parametrize("noise", [1e-20, 1e-6, 100.0])
+def test_a_known_noise_is_kept_even_where_it_does_not_fit(noise, refine):
+    """Dense coefficients, so that annealing rests far above a noise of next to nothing."""
+    rng = np.random.default_rng(0)
+    H = so.KroneckerProduct(rng.standard_normal((10, 8)), rng.standard_normal((12, 7)))
+    x = rng.standard_normal(56)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        sbl = KroneckerSBL(H, noise=noise, refine=refine).fit(H @ x)
+    assert sbl.noise_ == noise
+    if noise == 1e-20 and refine:
+        assert np.linalg.norm(sbl.coef_ - x) <= 1e-6 * np.linalg.norm(x)
+
+
 # -- selection ----------------------------------------------------------------------------------
 
 
