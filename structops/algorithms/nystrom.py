@@ -8,6 +8,7 @@ import numpy as np
 
 from structops.algorithms.dense_factors import adjoint_of, cholesky_lower, solve_triangular
 from structops.algorithms.orthogonalization import (
+    frobenius_norm,
     orthonormal_basis,
     orthonormal_complement,
     thin_svd,
@@ -41,7 +42,7 @@ def nystrom_factors(K: LinearOperator, Omega: Any, Y: Any) -> tuple[Any, Any]:
        positive-semidefinite matrix from streaming data", *NIPS* 2017, Algorithm 3.
     """
     xp = array_namespace(Y)
-    size = float(xp.linalg.vector_norm(Y)) if Y.shape[1] else 0.0
+    size = frobenius_norm(Y)
     if not size:
         return Omega, xp.linalg.vector_norm(Y, axis=0)
     shift = K.shape[0] ** 0.5 * float(np.finfo(numpy_dtype(Y)).eps) * size

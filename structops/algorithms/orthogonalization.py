@@ -28,6 +28,28 @@ _TALL = 4
 _MARGIN = 100.0
 
 
+def frobenius_norm(Y: Any) -> float:
+    """‖Y‖_F, also where squares of the entries would leave the range of single precision."""
+    xp = array_namespace(Y)
+    if not Y.shape[0] or not Y.shape[1]:
+        return 0.0
+    with np.errstate(over="ignore"):
+        # NumPy's own is one dot product of BLAS
+        size = float(np.linalg.norm(Y) if xp is np else xp.linalg.vector_norm(Y))
+    if 1e-15 < size < 1e15:
+        return size
+    largest = float(xp.max(xp.abs(Y)))
+    if not 0 < largest < float("inf"):
+        return largest
+    return largest * float(xp.linalg.vector_norm(Y / largest))
+
+
+def gram_matrix(Y: Any) -> Any:
+    """YᴴY, infinite where that leaves the range of the precision."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return adjoint_of(Y) @ Y
+
+
 class _Whitening(NamedTuple):
     """T and its inverse R: Y T is nearly orthonormal, and Y = (Y T) R."""
 
@@ -40,7 +62,7 @@ def _whitening(Y: Any) -> _Whitening | None:
     xp = array_namespace(Y)
     if Y.shape[0] < _TALL * Y.shape[1] or not Y.shape[1]:
         return None
-    G = adjoint_of(Y) @ Y
+    G = gram_matrix(Y)
     diagonal = xp.linalg.diagonal(G)
     lengths = xp.sqrt(xp.real(diagonal) if numpy_dtype(G).kind == "c" else diagonal)
     if not bool(xp.all(xp.isfinite(lengths) & (lengths > 0))):

@@ -16,6 +16,8 @@ from structops.algorithms.base import op_dtype
 from structops.algorithms.columns import columns_like
 from structops.algorithms.dense_factors import adjoint_of
 from structops.algorithms.orthogonalization import (
+    frobenius_norm,
+    gram_matrix,
     orthonormal_basis,
     orthonormal_complement,
     thin_svd,
@@ -120,11 +122,14 @@ def _by_gram_matrix(op: Dense, rank: int) -> Truncated | None:
     """
     A = astype(op._matrix, op.dtype)
     xp = array_namespace(A)
-    values, V = xp.linalg.eigh(adjoint_of(A) @ A)
+    G = gram_matrix(A)
+    if not bool(xp.all(xp.isfinite(G))):
+        return None
+    values, V = xp.linalg.eigh(G)
     largest, n = float(values[-1]), A.shape[1]
     eps = float(np.finfo(op.dtype).eps)
     rest = float(xp.sum(values[: n - rank]))
-    if not (math.isfinite(largest) and rest > _GRAM_MARGIN * rank * eps * largest):
+    if not rest > _GRAM_MARGIN * rank * eps * largest:
         return None
     V = xp.flip(V[:, n - rank :], axis=1)
     U, s, Wh = thin_svd(A @ V)
@@ -180,7 +185,8 @@ class SquaredNorm(NamedTuple):
 
 def probed(E: Any) -> SquaredNorm:
     """‖E‖_F² as the mean of ‖E z‖², from the columns E z (m, K) with K >= 2."""
-    samples = columns_like(E, numpy_dtype(E)).squared_norm(E)
+    scale = frobenius_norm(E) or 1.0
+    samples = columns_like(E, numpy_dtype(E)).squared_norm(E / scale) * scale**2
     error = float(np.std(samples, ddof=1) / math.sqrt(samples.size))
     return SquaredNorm(float(np.mean(samples)), error, samples.size)
 
@@ -188,12 +194,9 @@ def probed(E: Any) -> SquaredNorm:
 def squared_norm_of_entries(op: Any) -> float | None:
     """‖A‖_F² of a matrix that is stored, None of an operator."""
     if isinstance(op, Dense):
-        A = astype(op._matrix, op.dtype)
-        if isinstance(A, np.ndarray):
-            return float(np.linalg.norm(A)) ** 2  # one dot product of BLAS
-        return float(array_namespace(A).linalg.vector_norm(A)) ** 2
+        return frobenius_norm(astype(op._matrix, op.dtype)) ** 2
     if isinstance(op, Sparse):
-        return float(np.sum(np.abs(op._matrix.data.astype(op.dtype)) ** 2, dtype=np.float64))
+        return frobenius_norm(op._matrix.data.astype(op.dtype)[:, None]) ** 2
     return None
 
 

@@ -27,6 +27,7 @@ from structops.algorithms.base import (
     without_gradients,
 )
 from structops.algorithms.dense_factors import adjoint_of, cholesky_lower, solve_triangular
+from structops.algorithms.orthogonalization import frobenius_norm
 from structops.algorithms.random_blocks import home_of, spherical_block
 from structops.algorithms.randomized_svd import adjoint_operator
 from structops.algorithms.stochastic import DiagonalEstimator, SampleMean, TraceEstimator
@@ -286,7 +287,7 @@ class XNysTrace(_FixedBudget, TraceEstimator):
             Y = op @ Omega
             xp = array_namespace(Y)
             eps = float(np.finfo(numpy_dtype(Y)).eps)
-            size = float(xp.linalg.vector_norm(Y))
+            size = frobenius_norm(Y)
             if not size:
                 return self._estimate(np.zeros(k), k, began)
             shift = 10 * eps * size / n**0.5

@@ -197,6 +197,26 @@ def test_small_singular_values_are_not_lost_to_squaring(method):
     assert result.error.standard_error > 0
 
 
+@pytest.mark.parametrize("scale", [1e-25, 1e25])
+@pytest.mark.parametrize("kind", KINDS)
+def test_scale_does_not_matter_in_single_precision(kind, scale):
+    """Squares of these numbers are 0 or infinite in float32."""
+    A = with_singular_values(0.5 ** np.arange(20.0), 60, 40).astype("float32")
+    expected = so.randomized_svd(KINDS[kind](A), 4, rng=0)
+    found = so.randomized_svd(KINDS[kind](A * np.float32(scale)), 4, rng=0)
+    np.testing.assert_allclose(found.s, expected.s * scale, rtol=1e-5)
+    assert found.error.value == pytest.approx(expected.error.value * scale, rel=1e-3)
+    psd = with_singular_values(0.5 ** np.arange(20.0), 60, 60).astype("float32")
+    psd = psd @ psd.T
+    for run in (so.nystrom, so.rpcholesky):
+        near, there = run(psd, 5, rng=0), run(psd * np.float32(scale), 5, rng=0)
+        np.testing.assert_allclose(there.s, near.s * scale, rtol=1e-3)
+    for algorithm in (so.XNysTrace(num_products=40), so.XTrace(num_products=40)):
+        near = so.trace_estimate(psd, algorithm, rng=0).value
+        there = so.trace_estimate(psd * np.float32(scale), algorithm, rng=0).value
+        assert there == pytest.approx(near * scale, rel=1e-4)
+
+
 def test_accounts_of_products():
     A = Counted(random_matrix((70, 40)))
     op = so.Function(A.matrix.shape, A.__matmul__, A.H.__matmul__)
