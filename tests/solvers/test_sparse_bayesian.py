@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import mpmath as mp
 import numpy as np
 import pytest
@@ -225,6 +227,21 @@ def test_covariance_is_an_operator_in_factors():
     unit = np.zeros(64**3)
     unit[i] = 1.0
     np.testing.assert_allclose((covariance @ unit)[i], posterior.std[i] ** 2, rtol=1e-10)
+
+
+def test_memory_is_linear_in_the_unknowns():
+    rng = np.random.default_rng(0)
+    peaks = []
+    for n in (16, 32, 64):
+        H = so.KroneckerProduct(*[rng.standard_normal((n // 2, n)) for _ in range(3)])
+        y, variances = rng.standard_normal((n // 2) ** 3), [rng.random(n)] * 3
+        tracemalloc.start()
+        posterior = KroneckerPosterior(H, y, variances, 0.1)
+        assert posterior.mean.size == posterior.std.size == n**3
+        peaks.append(tracemalloc.get_traced_memory()[1] / (8 * n**3))
+        tracemalloc.stop()
+    assert peaks[2] <= 12  # arrays of N doubles
+    assert peaks[2] <= peaks[0]
 
 
 def test_single_precision_and_lists_are_computed_in_double():
