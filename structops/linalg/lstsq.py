@@ -35,7 +35,7 @@ from structops.properties import POSITIVE_DEFINITE, UNITARY
 from structops.validation import check_finite
 
 #: Least number of rows a column, of columns, and of M N² from which a sketch pays (measured).
-_SKETCH_ROWS, _SKETCH_COLUMNS, _SKETCH_WORK = 50, 8, 1e7
+_SKETCH_ROWS, _SKETCH_COLUMNS, _SKETCH_WORK = 50, 8, 2e7
 #: (1 + √η) / (1 − √η) for η = 1/4: ratios of singular values of A and of its sketch differ by less.
 _SKETCH_DISTORTION = 3.0
 

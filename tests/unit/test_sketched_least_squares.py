@@ -105,7 +105,7 @@ def test_two_stages_are_backward_stable(inner, residual, condition):
 
 @pytest.mark.parametrize("condition", CONDITIONS)
 def test_lstsq_of_a_very_tall_matrix(condition):
-    A, b = planted(5000, 50, condition)
+    A, b = planted(8000, 50, condition)
     with roads_taken() as taken:
         x = so.lstsq(A, b)
     assert taken == ["sketched, two stages"]
@@ -114,7 +114,7 @@ def test_lstsq_of_a_very_tall_matrix(condition):
 
 
 def test_lstsq_solves_by_the_sketch_only_when_no_singular_value_is_near_the_cutoff(monkeypatch):
-    A, b = planted(5000, 50, 1e4)
+    A, b = planted(8000, 50, 1e4)
     calls = []
     original = scipy.linalg.lstsq
     monkeypatch.setattr(scipy.linalg, "lstsq", lambda *a, **k: calls.append(1) or original(*a, **k))
@@ -131,9 +131,9 @@ def test_lstsq_solves_by_the_sketch_only_when_no_singular_value_is_near_the_cuto
 
 
 def test_lstsq_of_a_very_tall_matrix_of_deficient_rank():
-    A = random_matrix((5000, 50))
+    A = random_matrix((8000, 50))
     A[:, 7] = A[:, 3]
-    b = random_matrix((5000, 2), seed=1)
+    b = random_matrix((8000, 2), seed=1)
     x = so.lstsq(A, b)
     np.testing.assert_allclose(x[7], x[3], rtol=1e-10)
     np.testing.assert_allclose(x, reference(A, b), rtol=1e-9, atol=1e-13)
@@ -142,14 +142,14 @@ def test_lstsq_of_a_very_tall_matrix_of_deficient_rank():
 def test_lstsq_takes_other_tall_matrices_as_before():
     for shape in ((1000, 50), (100, 2), (5000, 4)):  # 20 rows a column, little work, few columns
         assert so.explain("lstsq", random_matrix(shape)).road == "lstsq of dense"
-    assert so.explain("lstsq", random_matrix((5000, 50)).T).road == "lstsq of dense"
-    scaled = so.explain("lstsq", 2.0 * so.Dense(random_matrix((5000, 50))))
+    assert so.explain("lstsq", random_matrix((8000, 50)).T).road == "lstsq of dense"
+    scaled = so.explain("lstsq", 2.0 * so.Dense(random_matrix((8000, 50))))
     assert scaled.roads() == ["lstsq of scaled", "sketched, two stages"]
 
 
 @pytest.mark.parametrize("layout", ["C", "F", "strided", "integers", "float32", "complex", "mixed"])
 def test_lstsq_of_a_very_tall_matrix_in_all_forms(layout):
-    A, b = random_matrix((5000, 50)), random_matrix((5000, 3), seed=1)
+    A, b = random_matrix((8000, 50)), random_matrix((8000, 3), seed=1)
     if layout == "F":
         A = np.asfortranarray(A)
     if layout == "strided":
@@ -159,9 +159,9 @@ def test_lstsq_of_a_very_tall_matrix_in_all_forms(layout):
     if layout == "float32":
         A, b = A.astype(np.float32), b.astype(np.float32)
     if layout == "complex":
-        A = A + 1j * random_matrix((5000, 50), seed=2)
+        A = A + 1j * random_matrix((8000, 50), seed=2)
     if layout == "mixed":
-        b = b + 1j * random_matrix((5000, 3), seed=3)
+        b = b + 1j * random_matrix((8000, 3), seed=3)
     A.setflags(write=False)
     x = so.lstsq(A, b)
     assert x.dtype == np.result_type(A.dtype if layout != "integers" else float, b.dtype)
