@@ -148,6 +148,12 @@ def real_dtype(dtype: Any) -> np.dtype:
     return dtype if dtype.kind == "f" else _REAL_OF.get(dtype, np.dtype(np.float64))
 
 
+def adjoint_of(x: Any) -> Any:
+    """Conjugate transpose of a matrix; of a real one a view."""
+    xp = array_namespace(x)
+    return xp.permute_dims(xp.conj(x) if numpy_dtype(x).kind == "c" else x, (1, 0))
+
+
 def copied(x: Any) -> Any:
     """A copy of an array; PyTorch keeps its gradient."""
     if isinstance(x, np.ndarray):

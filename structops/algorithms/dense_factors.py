@@ -15,6 +15,7 @@ from scipy.linalg import get_lapack_funcs
 
 from structops.exceptions import NotPositiveDefiniteError, PrecisionWarning
 from structops.namespace import (
+    adjoint_of,
     array_namespace,
     astype,
     convert,
@@ -217,10 +218,3 @@ def _refuse_singular(index: int | None, n: int) -> None:
 def diagonal_of(A: Any) -> Any:
     """Diagonal of a matrix."""
     return array_namespace(A).linalg.diagonal(A)
-
-
-def adjoint_of(A: Any) -> Any:
-    """Conjugate transpose of a matrix."""
-    xp = array_namespace(A)
-    conjugate = xp.conj(A) if numpy_dtype(A).kind == "c" else A
-    return xp.permute_dims(conjugate, (1, 0))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from structops.algorithms.dense_factors import adjoint_of, cholesky_lower, solve_triangular
+from structops.algorithms.dense_factors import cholesky_lower, solve_triangular
 from structops.algorithms.orthogonalization import (
     frobenius_norm,
     orthonormal_basis,
@@ -16,7 +16,7 @@ from structops.algorithms.orthogonalization import (
 from structops.algorithms.partial_cholesky import check_self_adjoint
 from structops.algorithms.randomized_svd import SquaredNorm, probed, random_columns
 from structops.exceptions import NotPositiveDefiniteError
-from structops.namespace import array_namespace, numpy_dtype
+from structops.namespace import adjoint_of, array_namespace, numpy_dtype
 from structops.operators.base import LinearOperator
 
 

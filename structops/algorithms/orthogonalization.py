@@ -19,8 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from structops.algorithms.dense_factors import adjoint_of
-from structops.namespace import array_namespace, astype, numpy_dtype
+from structops.namespace import adjoint_of, array_namespace, astype, numpy_dtype
 
 #: Rows for each column from which the Gram matrix pays.
 _TALL = 4

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from structops import namespace as ns
-from structops.algorithms.dense_factors import adjoint_of, cholesky_lower, solve_triangular
+from structops.algorithms.dense_factors import cholesky_lower, solve_triangular
 from structops.exceptions import NotPositiveDefiniteError, PropertyError
+from structops.namespace import adjoint_of
 from structops.operators.base import LinearOperator
 from structops.operators.elementary import Dense, Sparse
 from structops.random import uniform

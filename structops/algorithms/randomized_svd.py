@@ -14,7 +14,6 @@ import numpy as np
 
 from structops.algorithms.base import op_dtype
 from structops.algorithms.columns import columns_like
-from structops.algorithms.dense_factors import adjoint_of
 from structops.algorithms.orthogonalization import (
     frobenius_norm,
     gram_matrix,
@@ -24,6 +23,7 @@ from structops.algorithms.orthogonalization import (
 )
 from structops.algorithms.random_blocks import gaussian_block, home_of
 from structops.namespace import (
+    adjoint_of,
     array_namespace,
     astype,
     convert,
@@ -32,7 +32,6 @@ from structops.namespace import (
 )
 from structops.operators.elementary import Dense, LowRank, Sparse
 from structops.results import Diagnostics, Estimate, LowRankSvd
-from structops.validation import trusted_data
 
 #: What a decomposition of the Gram matrix leaves out has to exceed this many times
 #: (rank x eps x the largest eigenvalue).
@@ -74,14 +73,6 @@ def random_columns(op: Any, key: int, start: int, stop: int) -> Any:
     return gaussian_block(key, op.shape[1], start, stop, inexact_dtype(op_dtype(op)), *home_of(op))
 
 
-def adjoint_operator(op: Any) -> Any:
-    """Aᴴ; of a dense matrix as a view, which is not looked through for NaN again."""
-    if not isinstance(op, Dense):
-        return op.H
-    with trusted_data():
-        return Dense(adjoint_of(op._matrix))
-
-
 # ---------------------------------------------------------------------- fixed rank
 
 
@@ -92,12 +83,12 @@ def power_iteration(op: Any, rank: int, width: int, power: int, key: int) -> Tru
     side is decomposed through its Gram matrix, the limit of infinite power, when that is less work.
     """
     if op.shape[0] < op.shape[1]:
-        return power_iteration(adjoint_operator(op), rank, width, power, key).adjoint
+        return power_iteration(op.H, rank, width, power, key).adjoint
     if isinstance(op, Dense) and op.shape[1] <= 4 * power * width:
         found = _by_gram_matrix(op, rank)
         if found is not None:
             return found
-    adjoint = adjoint_operator(op)
+    adjoint = op.H
     Q = op @ random_columns(op, key, 0, width)
     for _ in range(power):
         # both sides are made well-conditioned: products with AAᴴ would lose what is below
@@ -142,8 +133,8 @@ def krylov_iteration(op: Any, rank: int, width: int, iterations: int, key: int) 
     The images AᴴQ, needed to go on, are also the projected matrix: no product is spent on it.
     """
     if op.shape[0] < op.shape[1]:
-        return krylov_iteration(adjoint_operator(op), rank, width, iterations, key).adjoint
-    adjoint = adjoint_operator(op)
+        return krylov_iteration(op.H, rank, width, iterations, key).adjoint
+    adjoint = op.H
     Q = orthonormal_basis(op @ random_columns(op, key, 0, width))
     xp = array_namespace(Q)
     images = [adjoint @ Q]
@@ -229,9 +220,9 @@ def adaptive(
         Cut to the least rank that meets the tolerance; what is left of A by Q, and A itself.
     """
     if op.shape[0] < op.shape[1]:
-        found, rest, whole = adaptive(adjoint_operator(op), rtol, block, power, probes, key, most)
+        found, rest, whole = adaptive(op.H, rtol, block, power, probes, key, most)
         return found.adjoint, rest, whole
-    adjoint = adjoint_operator(op)
+    adjoint = op.H
     left = op @ random_columns(op, key, 0, probes)  # what is left of A z
     xp = array_namespace(left)
     whole = rest = probed(left)

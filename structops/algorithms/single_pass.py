@@ -8,17 +8,15 @@ from typing import Any
 import numpy as np
 
 from structops.algorithms.base import without_gradients
-from structops.algorithms.dense_factors import adjoint_of
 from structops.algorithms.orthogonalization import orthonormal_basis, thin_svd
 from structops.algorithms.random_blocks import gaussian_rows, home_of
 from structops.algorithms.randomized_svd import (
     Truncated,
-    adjoint_operator,
     low_rank_svd,
     probed,
 )
 from structops.exceptions import ShapeMismatchError
-from structops.namespace import array_namespace, astype, convert
+from structops.namespace import adjoint_of, array_namespace, astype, convert
 from structops.operators.elementary import as_operator
 from structops.random import as_key
 from structops.results import LowRankSvd
@@ -133,7 +131,7 @@ class SinglePassSVD:
         with without_gradients(op.library):
             self._pieces.append((start, op @ self._right_matrix(op)))
             left = self._left_rows(start, start + op.shape[0], *home_of(op))
-            self._rows = _plus(self._rows, adjoint_of(adjoint_operator(op) @ left))
+            self._rows = _plus(self._rows, adjoint_of(op.H @ left))
         return self
 
     def merge(self, other: SinglePassSVD) -> SinglePassSVD:

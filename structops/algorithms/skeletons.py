@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 import scipy.linalg
 
-from structops.algorithms.dense_factors import adjoint_of, solve_triangular
+from structops.algorithms.dense_factors import solve_triangular
 from structops.algorithms.orthogonalization import thin_svd
 from structops.algorithms.partial_cholesky import columns_of
 from structops.algorithms.random_blocks import gaussian_block
-from structops.algorithms.randomized_svd import adjoint_operator
+from structops.namespace import adjoint_of
 from structops.operators.base import LinearOperator
 from structops.operators.elementary import Dense, Sparse, as_operator
 
@@ -32,7 +32,7 @@ def pivoted_qr(S: np.ndarray) -> PivotedQR:
 def row_sketch(op: LinearOperator, key: int, start: int, stop: int) -> np.ndarray:
     """Rows ``start`` to ``stop - 1`` of Ωᴴ A, random combinations of the rows of A."""
     Omega = gaussian_block(key, op.shape[0], start, stop, op.dtype)
-    return adjoint_of(adjoint_operator(op) @ Omega)
+    return adjoint_of(op.H @ Omega)
 
 
 def column_pivots(

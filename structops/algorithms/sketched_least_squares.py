@@ -26,10 +26,11 @@ from structops.algorithms.base import (
     without_gradients,
     working_dtype,
 )
-from structops.algorithms.dense_factors import adjoint_of, cholesky_lower, solve_triangular
+from structops.algorithms.dense_factors import cholesky_lower, solve_triangular
 from structops.algorithms.least_squares import LSMR
 from structops.algorithms.tall_products import squared_norms, tall_products
 from structops.exceptions import NotPositiveDefiniteError
+from structops.namespace import adjoint_of
 from structops.operators.base import LinearOperator
 from structops.operators.block import BlockColumn
 from structops.operators.elementary import Dense, ScaledIdentity, as_operator

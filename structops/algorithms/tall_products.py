@@ -14,7 +14,7 @@ import numpy as np
 from scipy.linalg import get_blas_funcs
 
 from structops import namespace as ns
-from structops.algorithms.dense_factors import adjoint_of
+from structops.namespace import adjoint_of
 from structops.operators.base import LinearOperator
 from structops.operators.elementary import Dense
 

@@ -26,13 +26,13 @@ from structops.algorithms.base import (
     op_dtype,
     without_gradients,
 )
-from structops.algorithms.dense_factors import adjoint_of, cholesky_lower, solve_triangular
+from structops.algorithms.dense_factors import cholesky_lower, solve_triangular
 from structops.algorithms.orthogonalization import frobenius_norm
 from structops.algorithms.random_blocks import home_of, spherical_block
-from structops.algorithms.randomized_svd import adjoint_operator
 from structops.algorithms.stochastic import DiagonalEstimator, SampleMean, TraceEstimator
 from structops.exceptions import NotPositiveDefiniteError
 from structops.namespace import (
+    adjoint_of,
     array_namespace,
     astype,
     convert,
@@ -387,5 +387,5 @@ class XDiag(_FixedBudget, DiagonalEstimator):
 def _adjoint(op: Any) -> Any:
     """Aᴴ of anything that acts like a matrix."""
     if hasattr(op, "H"):
-        return adjoint_operator(op)
+        return op.H
     return adjoint_of(op) if library_of(op) else op.conj().T

@@ -16,11 +16,11 @@ import scipy.sparse
 
 from structops import namespace as ns
 from structops.algorithms.base import without_gradients
-from structops.algorithms.dense_factors import adjoint_of
 from structops.algorithms.truncated_svd import leading_triplets
 from structops.exceptions import ShapeMismatchError
 from structops.linalg.budget import dense_budget, fits_dense, require_dense
 from structops.linalg.structure import is_self_adjoint
+from structops.namespace import adjoint_of
 from structops.operators.base import LinearOperator
 from structops.operators.elementary import Dense, Sparse, Zero, as_operator
 from structops.operators.kronecker import KroneckerProduct, KroneckerProductSum

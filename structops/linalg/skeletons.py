@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from structops.algorithms.dense_factors import adjoint_of
-from structops.algorithms.randomized_svd import adjoint_operator
 from structops.algorithms.skeletons import (
     PivotedQR,
     PseudoInverse,
@@ -19,6 +17,7 @@ from structops.algorithms.skeletons import (
 )
 from structops.exceptions import NamespaceMismatchError
 from structops.linalg.low_rank import approximation_error, as_rank, one_of
+from structops.namespace import adjoint_of
 from structops.operators.algebra import multiply
 from structops.operators.base import LinearOperator
 from structops.operators.elementary import Dense, as_operator
@@ -102,7 +101,7 @@ def interpolative(
         P = interpolation_coefficients(factored, k)
     else:
         inverse = PseudoInverse.of(C._to_dense())
-        P = inverse.from_projection(adjoint_of(adjoint_operator(op) @ inverse.U))
+        P = inverse.from_projection(adjoint_of(op.H @ inverse.U))
         products += k
     operator = multiply(C, Dense(P))
     error = approximation_error(op, operator, rng=key)
@@ -180,7 +179,7 @@ def cur(
         U = cross.from_projection(adjoint_of(cross.U))
     else:
         left, right = PseudoInverse.of(dense_C), PseudoInverse.of(adjoint_of(R._to_dense()))
-        inner = adjoint_of(adjoint_operator(op) @ left.U) @ right.U
+        inner = adjoint_of(op.H @ left.U) @ right.U
         U = adjoint_of(right.from_projection(adjoint_of(left.from_projection(inner))))
         products += k
     operator = multiply(multiply(C, Dense(U)), R)

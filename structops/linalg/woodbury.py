@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from structops import namespace as ns
-from structops.algorithms.dense_factors import adjoint_of
 from structops.algorithms.dense_functions import dense_sqrtm
 from structops.algorithms.direct import LU, Cholesky
 from structops.algorithms.factorization import Factorization
 from structops.linalg.factorizations import combine_slogdets
+from structops.namespace import adjoint_of
 from structops.operators.base import LinearOperator
 from structops.properties import POSITIVE_DEFINITE, SELF_ADJOINT
 from structops.results import SlogdetResult
@@ -32,7 +32,7 @@ _HUGE, _HOPELESS = 0.5, 0.75
 def capacitance(solved: Any, V: Any) -> Any:
     """C = I + Vᴴ Z for Z = A⁻¹ U."""
     xp = ns.array_namespace(solved)
-    product = xp.conj(xp.matrix_transpose(V)) @ solved
+    product = adjoint_of(V) @ solved
     return xp.eye(product.shape[0], dtype=product.dtype, device=ns.device_of(product)) + product
 
 

@@ -25,7 +25,7 @@ from structops.properties import (
     UNITARY,
     of_scaled,
 )
-from structops.validation import as_array, as_size, data_is_trusted
+from structops.validation import as_array, as_size, data_is_trusted, trusted_data
 
 
 class DiagonalOperator(LinearOperator):
@@ -215,12 +215,11 @@ class Dense(LinearOperator):
         return dense_apply(self._matrix, X)
 
     def _apply_adjoint(self, Y: Any) -> Any:
-        xp = ns.array_namespace(Y)
-        return dense_apply(xp.conj(xp.matrix_transpose(self._matrix)), Y)
+        return dense_apply(ns.adjoint_of(self._matrix), Y)
 
     def _adjoint(self) -> LinearOperator:
-        xp = self.namespace
-        return Dense(xp.conj(xp.matrix_transpose(self._matrix)))
+        with trusted_data():  # these numbers have been looked at
+            return Dense(ns.adjoint_of(self._matrix))
 
     def _conjugate(self) -> LinearOperator:
         return Dense(self.namespace.conj(self._matrix))._claim(self.properties)
@@ -410,7 +409,7 @@ class LowRank(LinearOperator):
 
     def _chain(self, left: Any, right: Any, X: Any, conjugate: bool) -> Any:
         xp = ns.array_namespace(X)
-        Z = dense_apply(xp.conj(xp.matrix_transpose(right)), X)
+        Z = dense_apply(ns.adjoint_of(right), X)
         if self._s is not None:
             s = ns.astype(self._s, ns.numpy_dtype(Z))
             Z = (xp.conj(s) if conjugate else s)[:, None] * Z

@@ -343,9 +343,8 @@ class _SignedRows(Sketch):
     def _apply_adjoint(self, Y: Any) -> Any:
         gather = kernel("signed_gather", ns.library_of(Y))
         xp = ns.array_namespace(Y)
-        parts = [
-            gather(self._codes(j, j + step), Y) for j, step in _steps(self.shape[1], self._per_column)
-        ]
+        steps = _steps(self.shape[1], self._per_column)
+        parts = [gather(self._codes(j, j + step), Y) for j, step in steps]
         X = parts[0] if len(parts) == 1 else xp.concat(parts, axis=0)
         return X if self._per_column == 1 else X * (1 / sqrt(self._per_column))
 

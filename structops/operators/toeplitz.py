@@ -92,7 +92,7 @@ class ToeplitzOperator(LinearOperator):
     def _apply_adjoint(self, Y: Any) -> Any:
         xp = ns.array_namespace(Y)
         if self._matrix is not None:
-            return dense_apply(xp.conj(xp.matrix_transpose(self._matrix)), Y)
+            return dense_apply(ns.adjoint_of(self._matrix), Y)
         apply = kernel("toeplitz_apply", ns.library_of(Y))
         return apply(
             xp.conj(self._symbol), Y, self.sizes_out, self.sizes_in, self._lengths, self._half

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from structops import namespace as ns
-from structops.algorithms.dense_factors import adjoint_of, solve_triangular
+from structops.algorithms.dense_factors import solve_triangular
 from structops.algorithms.direct import LU, CholeskyFactorization
 from structops.algorithms.factorization import Factorization
 from structops.exceptions import NotPositiveDefiniteError, PrecisionWarning
@@ -35,6 +35,7 @@ from structops.linalg.woodbury import (
     is_symmetric_update,
     slogdet_by_capacitance,
 )
+from structops.namespace import adjoint_of
 from structops.operators.algebra import Sum, add, multiply, scale
 from structops.operators.base import LinearOperator
 from structops.operators.block import BlockDiagonal
