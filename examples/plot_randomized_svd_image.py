@@ -48,8 +48,8 @@ errors = {name: [] for name in METHODS}
 for k in tqdm(RANKS, desc="ranks", file=sys.stdout):
     for name, method in METHODS.items():
         result = method(k)
-        # a second opinion: twenty random probes with a key of their own
-        errors[name].append(so.approximation_error(grey, result, probes=20, rng=1))
+        # a second opinion: forty random probes with a key of their own
+        errors[name].append(so.approximation_error(grey, result, probes=40, rng=k))
 
 figure = plt.figure(figsize=(13, 6.4), layout="constrained")
 top, bottom = figure.subfigures(2, 1, height_ratios=[0.78, 1])
@@ -74,8 +74,9 @@ pictures[3].plot(shown.columns, np.full(40, 8), "v", color="C3", ms=4, clip_on=F
 pictures[3].plot(np.full(40, 8), shown.rows, ">", color="C1", ms=4, clip_on=False)
 
 # %%
-# Error bars are standard errors of the probes. Two power iterations are as good as the exact
-# decomposition; a photograph's singular values fall slowly, which is what single passes like least.
+# Error bars are standard errors of the probes, so that a point may lie below the best. Two power
+# iterations are as good as the exact decomposition; a photograph's singular values fall slowly,
+# which is what single passes like least.
 
 left, middle, right = bottom.subplots(1, 3, width_ratios=[1.25, 1, 1])
 best = [np.linalg.norm(exact[k:]) / size for k in RANKS]
