@@ -43,7 +43,8 @@ SER is the share of wrong QPSK symbols after beamforming by the estimated channe
 trials. *coupled variances* is the published pattern-coupled M-step without refinement.
 
 **Posterior**: mean and all standard deviations. The dense peer is given the dictionary as a matrix,
-forms the covariance as the textbook does, and is left out where that takes gigabytes (550 GB at 64³) or more than seconds."""
+forms the covariance as the textbook does, and is left out where that takes gigabytes (550 GB at
+64³)."""
 
 SHAPE, PER_MODE, N = (8, 12, 15), 3, 15
 

@@ -210,19 +210,25 @@ class FactoredPosterior:
     ) -> None:
         self.mean = embedded(posterior.mean, active, shape).ravel()
         self.std = embedded(np.sqrt(posterior.variance), active, shape).ravel()
-        self._K, self._d = posterior.covariance_root(active, shape)
+        self._arguments = posterior, active, shape
+
+    @cached_property
+    def _root(self) -> tuple[so.LinearOperator, np.ndarray]:
+        posterior, active, shape = self._arguments
+        return posterior.covariance_root(active, shape)
 
     @property
     def covariance(self) -> so.LinearOperator:
         """K diag(d) Kᴴ, positive semi-definite."""
-        return so.declare(self._K @ so.Diagonal(self._d) @ self._K.H, so.PSD)
+        K, d = self._root
+        return so.declare(K @ so.Diagonal(d) @ K.H, so.PSD)
 
     def sample(self, n_samples: int, rng: Any) -> np.ndarray:
         """Draws, shape (n_samples, N)."""
-        z = white_noise(
-            np.random.default_rng(rng), (self._d.size, n_samples), np.iscomplexobj(self.mean)
-        )
-        return self.mean + (self._K @ (np.sqrt(self._d)[:, None] * z)).T
+        K, d = self._root
+        rng, is_complex = np.random.default_rng(rng), np.iscomplexobj(self.mean)
+        z = white_noise(rng, (d.size, n_samples), is_complex)
+        return self.mean + (K @ (np.sqrt(d)[:, None] * z)).T
 
 
 def log_evidence(cost: float, y: np.ndarray) -> float:
