@@ -76,9 +76,9 @@ def lstsq(
         With many more rows than columns, or (least norm) many more columns than rows.
     b : array, shape (M,) or (M, K)
     guarantee : {None, "linf"}
-        None: full accuracy, by ``method``. ``"linf"``: one pass over A, by sketch-and-solve with a
-        Hadamard sketch of m = 4.5 N log N / epsilon² rows, for which every single coefficient is
-        near the best one:
+        None: full accuracy, by ``method``. ``"linf"``: sketch-and-solve (one pass over A, and two
+        that measure the result) with a Hadamard sketch of m = 4.5 N log N / epsilon² rows, for
+        which every single coefficient is near the best one:
         ‖x − x*‖_∞ <= (epsilon / √N) ‖b − A x*‖ ‖A⁺‖ for 19 of 20 keys.
     method, sketch, oversample, damp, rtol, rcond, maxiter
         See `structops.SketchedLeastSquares`.

@@ -28,6 +28,7 @@ from structops.algorithms.base import (
 )
 from structops.algorithms.dense_factors import cholesky_lower, solve_triangular
 from structops.algorithms.least_squares import LSMR
+from structops.algorithms.random_blocks import gaussian_block
 from structops.algorithms.tall_products import squared_norms, tall_products
 from structops.exceptions import NotPositiveDefiniteError
 from structops.namespace import adjoint_of
@@ -57,6 +58,8 @@ _GRAM_COLUMNS = 300
 _LEAST_ROWS = 64
 #: Largest η for which momentum is chosen.
 _LARGEST_ETA = 0.9
+#: Directions that a sketch calls zero in which A is asked.
+_TRIED_DIRECTIONS = 4
 #: Stages of refinement, and how many of them may gain less than a factor of two.
 _STAGES, _STALLED_STAGES = 15, 5
 
@@ -107,15 +110,16 @@ class SketchedLeastSquares(LinearSolver):
     ==============  ====================================================================
     sketch          one pass over A
     start           one QR and one small SVD of S A: m d² flops
-    two-stage       3 n d² flops for G and one pass a stage (2 to 4 stages), or one pass a
+    two-stage       3 n d² flops for G and one pass a stage (1 to 3 stages), or one pass a
                     step, 16 / log10(1/η) steps and more for both stages together
     iterative       one pass a step, an error of √η per step
+    diagnostics     one pass, that of the last stage or step where there is one
     ==============  ====================================================================
 
     The backward error of each iterate, ‖δA‖_F / ‖A‖₂ for the smallest δA that makes it a
     minimiser, is estimated from its true gradient g = Aᴴ(b − A x) as
     ‖(Σ² ‖x‖² + ‖r‖²)^(-1/2) Vᴴ g‖ / σ₁ with the singular values and vectors of S A [3]_. The two
-    stages stop when it is below the machine epsilon or no longer halves.
+    stages stop when it is below half the machine epsilon or falls no further.
 
     References
     ----------
@@ -201,7 +205,6 @@ class SketchedLeastSquares(LinearSolver):
         """
         began = time.perf_counter()
         check_right_hand_side(op, B)
-        check_finite(B, "B")
         with without_gradients(ns.library_of(B)):
             return _timed(self.prepare(op, like=B).solve(B), began)
 
@@ -311,6 +314,23 @@ class SketchedFactorization:
             self._rotation = adjoint_of(U)
         else:
             self._N = adjoint_of(Vh[: self.rank, :]) / ns.astype(self._s, self._dtype)[None, :]
+        self._has_lost = self._loses(adjoint_of(Vh[self.rank :, :])) if self.rank < d else False
+
+    def _loses(self, V: Any) -> bool:
+        """Whether A is more than its sketch in the directions V (d, k) that the sketch calls zero.
+
+        Where there are many, in four random combinations of them.
+        """
+        count = V.shape[1]
+        if count > _TRIED_DIRECTIONS:
+            library, device = str(ns.library_of(V)), ns.device_of(V)
+            mixture = gaussian_block(
+                self._solver.rng, count, 0, _TRIED_DIRECTIONS, self._dtype, library, device
+            )
+            V = V @ (mixture * count**-0.5)
+        size = _largest(squared_norms(self._products.apply(V))) ** 0.5
+        zero = (self._cutoff() + 10 * self._eps) * _largest(self.singular_values[:1])
+        return size > 2 * zero * math.sqrt(count) / (1 - math.sqrt(self.embedding))
 
     def rotated(self, C: Any) -> Any:
         """Nᴴ g in the coordinates of the singular values, Σ⁻¹ Vᴴ g."""
@@ -348,8 +368,10 @@ class SketchedFactorization:
     # ------------------------------------------------------------------ solving
 
     def solve(self, B: Any) -> SolveResult:
-        """Minimise ‖B − A X‖ for B (M, K) or (M,)."""
+        """Minimise ‖B − A X‖ for B (M, K) or (M,); see `SketchedLeastSquares.run`."""
         began = time.perf_counter()
+        check_right_hand_side(self._A, B)
+        check_finite(B, "B")
         block = ns.as_inexact(B[:, None] if B.ndim == 1 else B)
         if ns.numpy_dtype(block).kind == "c" and self._dtype.kind != "c":
             result = self._solve_by_parts(block)
@@ -372,16 +394,16 @@ class SketchedFactorization:
         run = (_Tall if self.shape[0] >= self.shape[1] else _Wide)(self, B)
         history: list[float] = []
         method = self._solver.method
-        run.start()
         steps = 0
-        if method == "iterative":
-            steps = self._iterate(run, history)
-        elif method != "sketch":
-            steps = self._refine(run, history)
+        with np.errstate(all="ignore"):  # what diverges is noticed
+            run.start()
+            if method == "iterative":
+                steps = self._iterate(run, history)
+            elif method != "sketch":
+                steps = self._refine(run, history)
         answer, error = run.result()
-        return SolveResult(
-            answer, self._diagnostics(error, steps, history, self._products.num_products - before)
-        )
+        products = self._products.num_products - before
+        return SolveResult(answer, self._diagnostics(error, steps, history, products))
 
     def _refine(self, run: _Run, history: list[float]) -> int:
         """Stages of refinement until the backward error is at rounding level."""
@@ -413,8 +435,10 @@ class SketchedFactorization:
             try:
                 self._gram_factor = cholesky_lower(self._gram())
             except NotPositiveDefiniteError:  # the sketch has lost a direction of A
-                return self._by_momentum(run, C)
+                self._gram_factor = False
         L = self._gram_factor
+        if L is False:
+            return self._by_momentum(run, C)
         Y = solve_triangular(L, solve_triangular(L, C, adjoint=False), adjoint=True)
         run.advance(self._N @ Y)
         return 1
@@ -491,7 +515,7 @@ class SketchedFactorization:
     ) -> Diagnostics:
         solver, d = self._solver, self._products.shape[1]
         tolerance = self._tolerance
-        exact = solver.method == "sketch" and self._sketch is not None
+        is_approximate = solver.method == "sketch" and self._sketch is not None
         if self._sketch is None:
             message = f"no sketch: {self.rows} rows are too few for {d} columns"
         else:
@@ -501,13 +525,15 @@ class SketchedFactorization:
                 f"; numerical rank {self.rank} of {d} (cutoff {self._cutoff():.1e}), solution of "
                 "least norm"
             )
-        if exact:
+        if is_approximate:
             factor = math.sqrt(1 + self.rank / (self.rows - self.rank))
             message += f"; residual about {factor:.3f} times the least one"
-        elif not error <= tolerance:
+        if self._has_lost:
+            message += "; the sketch has lost directions of A (raise oversample, or take 'srht')"
+        elif not (is_approximate or error <= tolerance):
             message += "; the sketch may be too small (raise oversample) or of the wrong kind"
         return Diagnostics(
-            converged=exact or error <= tolerance,
+            converged=not self._has_lost and (is_approximate or error <= tolerance),
             iterations=steps,
             num_products=products,
             residual_norm=error,

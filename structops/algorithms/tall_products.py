@@ -16,7 +16,7 @@ from scipy.linalg import get_blas_funcs
 from structops import namespace as ns
 from structops.namespace import adjoint_of
 from structops.operators.base import LinearOperator
-from structops.operators.elementary import Dense
+from structops.operators.elementary import Dense, Sparse
 
 #: Numbers of a block of rows: half a MiB in double precision, a part of the second-level cache.
 _BLOCK = 2**16
@@ -122,7 +122,7 @@ class _RowBlocks(TallProducts):
 
     def gradient(self, X: np.ndarray, B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         self._count(X, 2)
-        total, squares = 0.0 * X, squared_norms(B[:0])
+        total, squares = np.zeros_like(X), squared_norms(B[:0])
         for rows, block in self._blocks():
             R = B[rows] - block @ X
             total += _adjoint_product(block, R)
@@ -131,7 +131,7 @@ class _RowBlocks(TallProducts):
 
     def normal(self, Z: np.ndarray) -> np.ndarray:
         self._count(Z, 2)
-        total = 0.0 * Z
+        total = np.zeros_like(Z)
         for _, block in self._blocks():
             total += _adjoint_product(block, block @ Z)
         return total
@@ -155,11 +155,8 @@ class _RowBlocks(TallProducts):
 def squared_norms(X: Any) -> Any:
     """Column by column ‖X‖², (K,), real."""
     xp = ns.array_namespace(X)
-    return (
-        xp.real(xp.vecdot(X, X, axis=0))
-        if ns.numpy_dtype(X).kind == "c"
-        else xp.vecdot(X, X, axis=0)
-    )
+    squares = xp.vecdot(X, X, axis=0)
+    return xp.real(squares) if ns.numpy_dtype(X).kind == "c" else squares
 
 
 def _adjoint_product(block: np.ndarray, Y: np.ndarray) -> np.ndarray:
@@ -171,6 +168,4 @@ def _adjoint_product(block: np.ndarray, Y: np.ndarray) -> np.ndarray:
 
 def _numbers(T: LinearOperator) -> Any:
     """What a sketch can read fastest: the array or sparse matrix behind an operator."""
-    from structops.operators.elementary import Sparse
-
     return T._matrix if isinstance(T, (Dense, Sparse)) else T

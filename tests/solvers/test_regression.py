@@ -121,6 +121,10 @@ def test_arguments_are_checked(options, message):
     X, y = table(200, 3)
     with pytest.raises(ValueError, match=message):
         lstsq(X, y, **options)
+    with pytest.raises(ValueError, match=r"B must be finite, but entry \[1\] is nan"):
+        lstsq(X, np.where(np.arange(200) == 1, np.nan, y))
+    with pytest.raises(so.exceptions.ShapeMismatchError, match="B has shape"):
+        lstsq(X, y[1:])
     with pytest.raises(ValueError, match="for more rows than columns"):
         lstsq(X.T, np.ones(3), guarantee="linf")
 

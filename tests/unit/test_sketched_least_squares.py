@@ -226,7 +226,24 @@ def test_deficient_rank_gives_the_solution_of_least_norm(method, wide):
     b = random_matrix((A.shape[0], 1), seed=2)[:, 0]
     result = Solver(method=method).run(A, b)
     assert "numerical rank 6 of 15" in result.diagnostics.message
+    assert result.diagnostics.converged
     np.testing.assert_allclose(result.x, reference(A, b), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:CountSketch of m")
+@pytest.mark.parametrize("scale", [1.0, 1e-9])
+@pytest.mark.parametrize("wide", [False, True])
+def test_a_sketch_that_loses_directions_is_no_deficient_rank(wide, scale):
+    # two of 64 unit vectors meet in one of 256 buckets with a probability near one
+    A = np.eye(4096, 64) * np.where(np.arange(64) % 2, 1.0, scale)
+    A = A.T if wide else A
+    b = np.random.default_rng(0).standard_normal(A.shape[0])
+    for method in METHODS:
+        result = Solver(method=method, sketch="count", oversample=4).run(A, b)
+        assert "numerical rank" in result.diagnostics.message
+        assert "lost directions of A" in result.diagnostics.message
+        assert not result.diagnostics.converged
+    assert Solver(sketch="sparse-sign", oversample=4).run(A, b).diagnostics.converged
 
 
 def test_rcond_cuts_singular_values_of_the_sketch():
