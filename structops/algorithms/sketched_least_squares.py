@@ -29,7 +29,7 @@ from structops.algorithms.base import (
 from structops.algorithms.dense_factors import cholesky_lower, solve_triangular
 from structops.algorithms.least_squares import LSMR
 from structops.algorithms.random_blocks import gaussian_block
-from structops.algorithms.tall_products import squared_norms, tall_products
+from structops.algorithms.tall_products import RowBlocks, squared_norms, tall_products
 from structops.exceptions import NotPositiveDefiniteError
 from structops.namespace import adjoint_of
 from structops.operators.base import LinearOperator
@@ -54,6 +54,8 @@ SKETCHES = ("auto", "srht", "sparse-sign", "gaussian", "srft", "count")
 UNDAMPED_OVERSAMPLE = (1 - math.sqrt(0.5)) ** -2
 #: Up to so many columns a Gram matrix costs less than the passes over A that it saves.
 _GRAM_COLUMNS = 300
+#: Largest relative error of a Gram matrix that comes from AᴴA.
+_NORMAL_EQUATIONS = 1e-4
 #: Rows below which a sketch scatters too much, whatever d.
 _LEAST_ROWS = 64
 #: Largest η for which momentum is chosen.
@@ -85,7 +87,7 @@ class SketchedLeastSquares(LinearSolver):
         Rows m of the sketch per column of A, more than 1. When omitted, 4, and 12 where every
         step of an iteration has to read a matrix that is tall enough for it.
     inner : {"auto", "cholesky", "momentum"}
-        How a stage solves with G = (A N)ᴴ(A N): by forming it, which takes 3 n d² flops once, or
+        How a stage solves with G = (A N)ᴴ(A N): by forming it, which takes 2 n d² flops once, or
         by products (heavy ball). ``"auto"`` forms it for arrays of up to 300 columns.
     iteration : {"heavy-ball", "damped", "undamped"}
         Of ``method="iterative"``, with η = d/m: α = (1 − η)², β = η; α = (1 − η)²/(1 + η), β = 0;
@@ -110,8 +112,9 @@ class SketchedLeastSquares(LinearSolver):
     ==============  ====================================================================
     sketch          one pass over A
     start           one QR and one small SVD of S A: m d² flops
-    two-stage       3 n d² flops for G and one pass a stage (1 to 3 stages), or one pass a
-                    step, 16 / log10(1/η) steps and more for both stages together
+    two-stage       2 n d² flops for G (n d² for conditions up to 6e5) and one pass a stage, of
+                    which there are one to three; or one pass a step, 32 / log10(1/η) steps and
+                    a few more for all stages together
     iterative       one pass a step, an error of √η per step
     diagnostics     one pass, that of the last stage or step where there is one
     ==============  ====================================================================
@@ -250,9 +253,8 @@ class SketchedFactorization:
         """Whether a stage solves by the Gram matrix, for so many right-hand sides."""
         if self._solver.inner != "auto":
             return self._solver.inner == "cholesky"
-        return self._products.is_dense and self._products.shape[1] <= max(
-            _GRAM_COLUMNS, 25 * columns
-        )
+        few = self._products.shape[1] <= max(_GRAM_COLUMNS, 25 * columns)
+        return few and isinstance(self._products, RowBlocks)
 
     def _drawn_sketch(self) -> Sketch | None:
         """The sketch S; None where S A would be no smaller than A."""
@@ -355,10 +357,22 @@ class SketchedFactorization:
         return X + self._N @ (adjoint @ gradient)
 
     def _gram(self) -> Any:
-        """(A N)ᴴ(A N), with the damping."""
-        gram = self._products.gram(self._N, upper=self._is_triangular)
-        damp2 = self._solver.damp**2
-        return gram + damp2 * (adjoint_of(self._N) @ self._N) if damp2 else gram
+        """(A N)ᴴ(A N), with the damping.
+
+        For a moderate condition κ, which the sketch knows, as Nᴴ(AᴴA)N: an error of ε κ² costs a
+        stage of refinement at most, and half the work is saved.
+        """
+        N, damp2, products = self._N, self._solver.damp**2, self._products
+        if isinstance(products, RowBlocks) and self._is_moderate():
+            gram = adjoint_of(N) @ products.squared() @ N
+        else:
+            gram = products.gram(N, upper=self._is_triangular)
+        return gram + damp2 * (adjoint_of(N) @ N) if damp2 else gram
+
+    def _is_moderate(self) -> bool:
+        s = ns.convert(self._s, "numpy")
+        eps = float(np.finfo(self._A.dtype).eps)
+        return self.rank == 0 or bool(eps * (s[0] / s[-1]) ** 2 <= _NORMAL_EQUATIONS)
 
     def _cutoff(self) -> float:
         if self._solver.rcond is not None:

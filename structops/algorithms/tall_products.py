@@ -18,14 +18,16 @@ from structops.namespace import adjoint_of
 from structops.operators.base import LinearOperator
 from structops.operators.elementary import Dense, Sparse
 
-#: Numbers of a block of rows: half a MiB in double precision, a part of the second-level cache.
-_BLOCK = 2**16
+#: Numbers of a block of rows: a MiB in double precision, about a second-level cache.
+_BLOCK = 2**17
+#: Numbers of products that are held at once (32 MiB).
+_HELD = 2**22
 
 
 def tall_products(A: LinearOperator) -> TallProducts:
     """The products of A, or of Aᴴ where that is the taller of the two."""
     if isinstance(A, Dense) and A.library == "numpy":
-        return _RowBlocks(A)
+        return RowBlocks(A)
     return TallProducts(A)
 
 
@@ -36,13 +38,9 @@ class TallProducts:
     ----------
     shape : tuple of int
         (n, d).
-    is_dense : bool
-        True when Gram matrices are cheap: T is held as numbers.
     num_products : int
         Products with single columns so far.
     """
-
-    is_dense = False
 
     def __init__(self, A: LinearOperator) -> None:
         tall = A.shape[0] >= A.shape[1]
@@ -75,7 +73,10 @@ class TallProducts:
 
     def gram(self, N: Any, upper: bool = False) -> Any:
         """(T N)ᴴ (T N) for N (d, r), which may be said to be upper triangular."""
-        return adjoint_of(N) @ self.normal(N)
+        xp, width = ns.array_namespace(N), N.shape[1]
+        step = max(1, _HELD // max(1, self.shape[0]))
+        parts = [self.normal(N[:, j : j + step]) for j in range(0, width, step)]
+        return adjoint_of(N) @ (xp.concat(parts, axis=1) if parts else N)
 
     def sketched(self, sketch: Any) -> Any:
         """S T (m, d) for a sketch S, or T itself as an array for none."""
@@ -86,10 +87,8 @@ class TallProducts:
         return self._T @ xp.eye(self.shape[1], dtype=dtype, device=self._T.device)
 
 
-class _RowBlocks(TallProducts):
+class RowBlocks(TallProducts):
     """Products of a NumPy matrix, block of rows by block of rows."""
-
-    is_dense = True
 
     def __init__(self, A: Dense) -> None:
         matrix = A._matrix
@@ -145,6 +144,14 @@ class _RowBlocks(TallProducts):
             # BLAS reads the rows of C-ordered blocks as columns: Nᵀ blockᵀ
             Q = trmm(1.0, N, block.T, trans_a=1).T if upper else block @ N
             total += _adjoint_product(Q, Q)
+        return total
+
+    def squared(self) -> np.ndarray:
+        """Tᴴ T (d, d)."""
+        self.num_products += self.shape[1]
+        total = np.zeros((self.shape[1], self.shape[1]), self._rows.dtype)
+        for _, block in self._blocks():
+            total += _adjoint_product(block, block)
         return total
 
     def sketched(self, sketch: Any) -> np.ndarray:
