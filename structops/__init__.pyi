@@ -31,11 +31,11 @@ from .algorithms.sketched_least_squares import SketchedLeastSquares as SketchedL
 from .algorithms.spectral_density import SpectralDensity as SpectralDensity
 from .algorithms.stochastic import SLQ as SLQ
 from .algorithms.stochastic import Hutchinson as Hutchinson
+from .algorithms.streaming_sketch import StreamingSketch as StreamingSketch
 from .algorithms.trace_estimators import HutchPlusPlus as HutchPlusPlus
 from .algorithms.trace_estimators import XDiag as XDiag
 from .algorithms.trace_estimators import XNysTrace as XNysTrace
 from .algorithms.trace_estimators import XTrace as XTrace
-from .algorithms.streaming_sketch import StreamingSketch as StreamingSketch
 from .environment import show_config as show_config
 from .linalg.cholesky import cholesky as cholesky
 from .linalg.diagonal import diagonal as diagonal
@@ -65,9 +65,9 @@ from .linalg.norms import cond as cond
 from .linalg.norms import norm as norm
 from .linalg.psd_low_rank import nystrom as nystrom
 from .linalg.psd_low_rank import rpcholesky as rpcholesky
+from .linalg.row_scores import row_scores as row_scores
 from .linalg.skeletons import cur as cur
 from .linalg.skeletons import interpolative as interpolative
-from .linalg.row_scores import row_scores as row_scores
 from .linalg.solve import linear_solve as linear_solve
 from .linalg.solve import solve as solve
 from .linalg.svd import svd as svd
