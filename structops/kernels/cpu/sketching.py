@@ -24,12 +24,12 @@ _LOG_2 = math.log(2.0)
 _ROOT_HALF = np.array(0.5**0.5).view(np.uint64)[()]
 
 #: Rows of the operand that stay in the second-level cache while each block of a sketch takes them.
-_ROWS = 128
+_ROWS = 64
 #: Columns taken at once of wide operands; narrower pieces of long rows defeat the prefetcher.
 _COLUMNS = 512
 #: Numbers of the operand that are worth a chunk of their own, and the most chunks: each has sums of
 #: its own, added up in order.
-_CHUNK = 2**22
+_CHUNK = 2**23
 _MOST_CHUNKS = 8
 #: Rows transformed at once inside a Walsh-Hadamard transform.
 _BLOCK = 512
@@ -177,23 +177,31 @@ def sketch_block(key, distribution, rows, columns, dtype):
 def _fill_codes(codes, k0, k1, rows_per_block, start):
     """Row-major, from nonzero ``start`` of the whole sketch on; codes is (count, blocks)."""
     count, blocks = codes.shape
+    mask, half, one = np.uint64(0xFFFFFFFF), np.uint64(32), np.uint64(1)
     bound = np.uint64(rows_per_block)
-    half, one = np.uint64(32), np.uint64(1)
-    low, high = np.uint64(0), np.uint64(0)
-    next_low, next_high = np.uint64(0), np.uint64(0)
-    u = start
-    for j in range(count):
-        for t in range(blocks):
-            if u % 2 == 0 or u == start:
-                q = np.uint64(u // 2)
-                low, high, next_low, next_high = _philox(
-                    q & np.uint64(0xFFFFFFFF), q >> half, np.uint64(_SPARSE), np.uint64(0), k0, k1
-                )
-            if u % 2 == 1:
-                low, high = next_low, next_high
-            row = (high * bound + (low * bound >> half)) >> half
-            codes[j, t] = 2 * (t * rows_per_block + np.int64(row)) + np.int64(low & one)
-            u += 1
+    lanes = np.empty((4, _LANES), np.uint64)
+    rows = np.empty((_LANES, 2), np.int64)
+    j, t = 0, 0
+    u, stop = start, start + count * blocks
+    while u < stop:
+        first = u // 2
+        counters = min(_LANES, (stop + 1) // 2 - first)
+        for lane in range(counters):
+            q = np.uint64(first + lane)
+            lanes[0, lane], lanes[1, lane] = q & mask, q >> half
+            lanes[2, lane], lanes[3, lane] = np.uint64(_SPARSE), np.uint64(0)
+        _philox_lanes(lanes[0], lanes[1], lanes[2], lanes[3], k0, k1, counters)
+        for i in range(2):  # two words of 64 bits each: twice the row in a block, and the sign
+            low, high = lanes[2 * i], lanes[2 * i + 1]
+            for lane in range(counters):
+                row = (high[lane] * bound + (low[lane] * bound >> half)) >> half
+                rows[lane, i] = np.int64(2 * row + (low[lane] & one))
+        for v in range(u, min(2 * (first + counters), stop)):
+            codes[j, t] = rows[v // 2 - first, v % 2] + 2 * t * rows_per_block
+            t += 1
+            if t == blocks:
+                j, t = j + 1, 0
+        u = 2 * (first + counters)
 
 
 def sparse_codes(key, rows_per_block, blocks, start, stop):
@@ -209,26 +217,37 @@ def sparse_codes(key, rows_per_block, blocks, start, stop):
 
 
 @njit(**_OPTIONS)
-def _signed_sum(codes, X, Y):
-    n, per_column = codes.shape
+def _signed_sum(codes, X, Y, start, stop, first_nonzero, last_nonzero):
+    """Add rows ``start`` to ``stop - 1`` of X by some of their nonzeros."""
     columns = X.shape[1]
     for left in range(0, columns, _COLUMNS):
         right = min(left + _COLUMNS, columns)
-        for first in range(0, n, _ROWS):
-            # one nonzero of all rows after the other: its rows of Y are a block of the sketch
-            for t in range(per_column):
-                for j in range(first, min(first + _ROWS, n)):
-                    code = codes[j, t]
+        for first in range(start, stop, _ROWS):
+            last = min(first + _ROWS, stop)
+            # two nonzeros of all rows after two others: their rows of Y are blocks of the sketch
+            for t in range(first_nonzero, last_nonzero - 1, 2):
+                for j in range(first, last):
+                    code, other = codes[j, t], codes[j, t + 1]
                     x = X[np.uint64(j), left:right]
-                    y = Y[np.uint64(code >> 1), left:right]
+                    y, z = Y[np.uint64(code >> 1), left:right], Y[np.uint64(other >> 1), left:right]
+                    sign = X.dtype.type(1 - 2 * (code & 1))
+                    other_sign = X.dtype.type(1 - 2 * (other & 1))
+                    for k in range(x.size):
+                        value = x[k]
+                        y[k] += sign * value
+                        z[k] += other_sign * value
+            if (last_nonzero - first_nonzero) % 2:
+                for j in range(first, last):
+                    code = codes[j, last_nonzero - 1]
+                    x, y = X[np.uint64(j), left:right], Y[np.uint64(code >> 1), left:right]
                     sign = X.dtype.type(1 - 2 * (code & 1))
                     for k in range(x.size):
                         y[k] += sign * x[k]
 
 
 @njit(**_OPTIONS)
-def _signed_sum_of_vector(codes, x, y):
-    for j in range(codes.shape[0]):
+def _signed_sum_of_vector(codes, x, y, start, stop):
+    for j in range(start, stop):
         for t in range(codes.shape[1]):
             code = codes[j, t]
             y[np.uint64(code >> 1)] += x.dtype.type(1 - 2 * (code & 1)) * x[j]
@@ -238,27 +257,37 @@ def signed_sum(codes, X, rows):
     """Add every row of X, with a sign, to the rows its codes name."""
     X = np.ascontiguousarray(X)
     if X.dtype.kind == "c":  # signs do not mix real and imaginary parts
-        parts = X.view(X.real.dtype)
-        return signed_sum(codes, parts, rows).view(X.dtype)
+        return signed_sum(codes, X.view(X.real.dtype), rows).view(X.dtype)
     n, columns = X.shape
+    per_column = codes.shape[1]
+    bounds = _chunk_bounds(n, rows, columns, 1)
+    # one chunk alone is shared out by nonzeros, whose halves have rows of their own
+    is_shared = len(bounds) == 1 and min(per_column, columns) > 1 and n * columns > _CHUNK // 16
+    groups = 2 if is_shared else 1
+    parts = np.zeros((len(bounds), rows, columns), X.dtype)
 
-    def partial(start, stop):
-        Y = np.zeros((rows, columns), X.dtype)
+    def partial(i, _):
+        (start, stop), group = bounds[i // groups], i % groups
         if columns == 1:
-            _signed_sum_of_vector(codes[start:stop], X[start:stop, 0], Y[:, 0])
+            _signed_sum_of_vector(codes, X[:, 0], parts[i // groups, :, 0], start, stop)
         else:
-            _signed_sum(codes[start:stop], X[start:stop], Y)
-        return Y
+            half = per_column * group // groups, per_column * (group + 1) // groups
+            _signed_sum(codes, X, parts[i // groups], start, stop, *half)
 
-    return _sum_of_chunks(partial, n, rows, columns, 1)
+    map_chunks(partial, len(bounds) * groups, 1)
+    return _total(parts)
 
 
-def _sum_of_chunks(partial, n, rows, columns, multiple):
-    """Sum of ``partial(start, stop)``, (rows, columns), over chunks of a multiple of some rows."""
+def _chunk_bounds(n, rows, columns, multiple):
+    """Bounds of chunks of rows, multiples of some number of rows but for the last."""
     chunks = min(_MOST_CHUNKS, n * columns // _CHUNK, n // (8 * rows + 1))
-    chunk = -(-n // (multiple * max(1, chunks))) * multiple
-    parts = map_chunks(partial, n, max(chunk, 1)) or [partial(0, 0)]
-    return sum(parts[1:], start=parts[0])
+    chunk = max(1, -(-n // (multiple * max(1, chunks)))) * multiple
+    return [(start, min(start + chunk, n)) for start in range(0, n, chunk)] or [(0, 0)]
+
+
+def _total(parts):
+    """Sum of the chunks' sums, in order."""
+    return parts[0] if len(parts) == 1 else sum(parts[1:], start=parts[0])
 
 
 @njit(**_OPTIONS)
@@ -397,13 +426,15 @@ def walsh_hadamard_rows(signs, samples, X, start):
         return walsh_hadamard_rows(signs, samples, X.view(X.real.dtype), start).view(X.dtype)
     n, columns = X.shape
     block = _block_size(n, start, samples)
+    bounds = _chunk_bounds(n, samples.size, columns, block)
+    parts = np.zeros((len(bounds), samples.size, columns), X.dtype)
 
-    def partial(i, j):
-        Y = np.zeros((samples.size, columns), X.dtype)
-        _hadamard_rows(signs[i:j], samples, X[i:j], Y, start + i, block)
-        return Y
+    def partial(p, _):
+        i, j = bounds[p]
+        _hadamard_rows(signs[i:j], samples, X[i:j], parts[p], start + i, block)
 
-    return _sum_of_chunks(partial, n, samples.size, columns, block)
+    map_chunks(partial, len(bounds), 1)
+    return _total(parts)
 
 
 def walsh_hadamard_rows_adjoint(signs, samples, Y, start):

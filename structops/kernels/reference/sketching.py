@@ -84,7 +84,7 @@ def signed_sum(codes, X, rows):
     Parameters
     ----------
     codes : array of NumPy, shape (n, s), int32
-        2 row + (1 if negative), as from `sparse_codes`.
+        2 row + (1 if negative), as from `sparse_codes`: different t name different rows.
     X : array, shape (n, K)
     rows : int
         Number m of rows of the result.
