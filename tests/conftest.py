@@ -5,6 +5,11 @@ from __future__ import annotations
 import os
 import sys
 
+# Processes that share the cores must not each start a BLAS thread for every core; NumPy reads this
+# when it is imported.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from hypothesis import HealthCheck, settings
 
 from tests import selection
