@@ -29,9 +29,10 @@ that time (stretch 1.1), and ten times faster than scikit-learn's projections. T
 a plain sum of the rows of A, is the time it takes to read A.
 
 Lost: CountSketch, at 0.6 to 0.8. SciPy's transform takes 10.5 ms here (28 ms where the claim was
-made), and reading A alone takes more than half of that: 0.45 is below what the memory gives. SparseSign(8)
-adds every row of A in eight places: 1.9 of SciPy's time with two threads, but 3.4 with one, where
-it is bound by the second-level cache; below 10^5 rows the transform profits more from the third."""
+made), and reading A alone takes more than half of that: 0.45 is below what the memory gives.
+SparseSign(8) adds every row of A in eight places: 1.9 of SciPy's time with two threads, but 3.4
+with one, where it is bound by the second-level cache; below 10^5 rows the transform profits more
+from the third."""
 
 
 def problems(quick: bool) -> Iterator[Problem]:
