@@ -521,14 +521,18 @@ def test_by_algorithm(case: Case, name: str) -> None:
     algorithm, _ = ALGORITHMS[name]
     single = ns.real_dtype(op.dtype) == np.float32
     is_direct = name in ("cholesky", "lu", "eigh")
-    chosen = algorithm() if is_direct else algorithm(rtol=1e-6 if single else 1e-12)
+    # the rounding of x alone leaves a residual of eps ‖A‖ ‖x‖, which single precision feels
+    attainable = float(np.finfo(op.dtype).eps) * case.facts.condition
+    rtol = min(max(1e-6, attainable), 1e-5) if single else 1e-12
+    chosen = algorithm() if is_direct else algorithm(rtol=rtol)
     B = operand(op, (len(dense), 2))
     with roads_taken() as taken:
         result = so.linear_solve(op, B, chosen)
     assert taken == [], "an explicit algorithm bypasses rules and policies"
     assert result.diagnostics.method == name
     assert result.diagnostics.converged, result.diagnostics
-    assert_close(result.x, dense_solve(dense, host(B)), "x")
+    within = max(tolerance(op.dtype), min(case.facts.condition * rtol, 1e-3) if single else 0.0)
+    assert_close(result.x, dense_solve(dense, host(B)), "x", within)
     assert_close(so.solve(op, B, chosen), host(result.x), "solve and linear_solve")
 
 
