@@ -481,7 +481,14 @@ class CountSketch(_SignedRows):
         return kernel("sparse_codes", "numpy")(self.rng, self.m, 1, start, stop)
 
 
-class SRHT(Sketch):
+class _SampledTransform(Sketch):
+    """Some rows of a transform of the columns with random signs."""
+
+    def _signs(self, start: int, stop: int) -> np.ndarray:
+        return stream_signs(self.rng, Purpose.DIAGONAL, start, stop)
+
+
+class SRHT(_SampledTransform):
     """Subsampled randomised Hadamard transform, S = √(N/m) R H D.
 
     D has random signs, H is the orthonormal Walsh-Hadamard matrix of order N, the next power of
@@ -528,9 +535,6 @@ class SRHT(Sketch):
         super().__init__(self.m, self.n, rng)
         self._samples = distinct_positions(self.rng, Purpose.SAMPLES, self.m, order)
 
-    def _signs(self, start: int, stop: int) -> np.ndarray:
-        return stream_signs(self.rng, Purpose.DIAGONAL, start, stop)
-
     def _part(self, X: Any, start: int) -> Any:
         transform = kernel("walsh_hadamard_rows", ns.library_of(X))
         signs = self._signs(start, start + X.shape[0])
@@ -551,7 +555,7 @@ class SRHT(Sketch):
         return float(self.n * (min(self.n.bit_length(), 9) + 1 + self.m / 512))
 
 
-class SRFT(Sketch):
+class SRFT(_SampledTransform):
     """Subsampled randomised Fourier or cosine transform, S = √(n/m) R F D.
 
     D has random signs, F is the orthonormal discrete cosine transform (DCT-II) or the unitary
@@ -592,9 +596,6 @@ class SRFT(Sketch):
             raise ValueError(f"an SRFT of order {self.n} has no m = {self.m} rows; choose m < n")
         super().__init__(self.m, self.n, rng, "real" if transform == "cosine" else "complex")
         self._samples = distinct_positions(self.rng, Purpose.SAMPLES, self.m, self.n)
-
-    def _signs(self, start: int, stop: int) -> np.ndarray:
-        return stream_signs(self.rng, Purpose.DIAGONAL, start, stop)
 
     def _transformed(self, X: Any, inverse: bool) -> Any:
         """F X, or Fᴴ X."""

@@ -40,6 +40,7 @@ ABSTRACT = {
     "KroneckerSketch": "base of the sketches of Kronecker products",
     "_DenseSketch": "base of the sketches with independent entries",
     "_SignedRows": "base of the sketches with few entries in a column",
+    "_SampledTransform": "base of the sketches by fast transforms",
 }
 
 _WEAK = "holds no arrays, so it has no library; test_libraries.py runs it in all of them"

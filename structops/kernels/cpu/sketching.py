@@ -352,17 +352,15 @@ def _parity_sign(word):
 
 
 @njit(**_OPTIONS)
-def _hadamard_rows(signs, samples, X, Y, position, block):
+def _hadamard_rows(signs, samples, X, Y, position, shift):
     """Add the rows of the transform of X, whose first row has this position, to Y.
 
     H of order B L is H_B ⊗ H_L: a block of L rows is transformed in the cache and its rows are
     added, with the sign of H_B, to the samples they belong to, so that X is read once.
     """
     n, columns = X.shape
+    block = 1 << shift
     W = np.empty((block, columns), X.dtype)
-    shift = 0
-    while (1 << shift) < block:
-        shift += 1
     j = 0
     while j < n:
         number = (position + j) >> shift
@@ -386,12 +384,10 @@ def _hadamard_rows(signs, samples, X, Y, position, block):
 
 
 @njit(**_OPTIONS)
-def _hadamard_rows_adjoint(signs, samples, Y, X, position, block):
+def _hadamard_rows_adjoint(signs, samples, Y, X, position, shift):
     n, columns = X.shape
+    block = 1 << shift
     W = np.empty((block, columns), X.dtype)
-    shift = 0
-    while (1 << shift) < block:
-        shift += 1
     j = 0
     while j < n:
         number = (position + j) >> shift
@@ -426,12 +422,13 @@ def walsh_hadamard_rows(signs, samples, X, start):
         return walsh_hadamard_rows(signs, samples, X.view(X.real.dtype), start).view(X.dtype)
     n, columns = X.shape
     block = _block_size(n, start, samples)
+    shift = block.bit_length() - 1
     bounds = _chunk_bounds(n, samples.size, columns, block)
     parts = np.zeros((len(bounds), samples.size, columns), X.dtype)
 
     def partial(p, _):
         i, j = bounds[p]
-        _hadamard_rows(signs[i:j], samples, X[i:j], parts[p], start + i, block)
+        _hadamard_rows(signs[i:j], samples, X[i:j], parts[p], start + i, shift)
 
     map_chunks(partial, len(bounds), 1)
     return _total(parts)
@@ -446,8 +443,9 @@ def walsh_hadamard_rows_adjoint(signs, samples, Y, start):
     n = signs.size
     X = np.empty((n, Y.shape[1]), Y.dtype)
     block = _block_size(n, start, samples)
+    shift = block.bit_length() - 1
     map_chunks(
-        lambda i, j: _hadamard_rows_adjoint(signs[i:j], samples, Y, X[i:j], start + i, block),
+        lambda i, j: _hadamard_rows_adjoint(signs[i:j], samples, Y, X[i:j], start + i, shift),
         n,
         max(1, 2**17 // max(1, block * Y.shape[1])) * block,
     )
